@@ -1,0 +1,39 @@
+//! DARE: drop at random and rescale, then a sum or a sign election.
+
+use super::table::{
+    AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, WEIGHT, ZERO_VOTE, normalize, rescale,
+};
+
+pub const LINEAR: Method = Method {
+    name: "dare_linear",
+    family: Family::TaskVector,
+    title: "DARE",
+    summary: "Keeps each entry of a task vector with probability `density`, divides it by that, and sums.",
+    formula: "θ = θ₀ + λ·Σ wᵢ·mᵢ⊙δᵢ/d,  mᵢ ~ Bernoulli(d)",
+    source: "https://arxiv.org/abs/2311.03099",
+    base: Base::Required,
+    min_models: 1,
+    max_models: None,
+    passes: "1",
+    parameters: &[WEIGHT, DENSITY, normalize(false), LAMBDA, rescale("true")],
+    variants: &[],
+    ignored: &["int8_mask"],
+};
+
+pub const TIES: Method = Method {
+    name: "dare_ties",
+    title: "DARE-TIES",
+    summary: "DARE's random drop in place of a trim, followed by the sign election of TIES.",
+    formula: "θ = θ₀ + λ·Σ{ wᵢ·mᵢ⊙δᵢ/d : sign(δᵢ) elected },  mᵢ ~ Bernoulli(d)",
+    parameters: &[
+        WEIGHT,
+        DENSITY,
+        normalize(false),
+        LAMBDA,
+        rescale("true"),
+        VOTE,
+        ZERO_VOTE,
+        AGGREGATE,
+    ],
+    ..LINEAR
+};

@@ -1,0 +1,41 @@
+//! The merge methods: one file each, and the table that lists them.
+
+pub mod breadcrumbs;
+pub mod dare;
+pub mod della;
+pub mod layer_swap;
+pub mod linear;
+pub mod magnitude_prune;
+pub mod model_stock;
+pub mod nuslerp;
+pub mod passthrough;
+pub mod slerp;
+pub mod table;
+pub mod task_arithmetic;
+pub mod ties;
+
+use table::Method;
+
+/// Every method, in the order in which `carrick methods` prints them.
+pub const METHODS: &[Method] = &[
+    linear::METHOD,
+    task_arithmetic::METHOD,
+    ties::METHOD,
+    dare::LINEAR,
+    dare::TIES,
+    magnitude_prune::METHOD,
+    breadcrumbs::LINEAR,
+    breadcrumbs::TIES,
+    della::LINEAR,
+    della::TIES,
+    slerp::METHOD,
+    nuslerp::METHOD,
+    model_stock::METHOD,
+    passthrough::METHOD,
+    layer_swap::METHOD,
+];
+
+/// The row of the table with this name.
+pub fn find(name: &str) -> Option<&'static Method> {
+    METHODS.iter().find(|method| method.name == name)
+}

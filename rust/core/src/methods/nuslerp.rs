@@ -1,0 +1,33 @@
+//! Spherical interpolation with weights, of models or of task vectors, whole or row by row.
+
+use super::table::{Base, Family, Method, Parameter, Scope, WEIGHT, switch};
+
+const FLATTEN: Parameter = switch(
+    "nuslerp_flatten",
+    Scope::Global,
+    true,
+    "Take a tensor as one vector; otherwise each of its rows or columns on its own.",
+);
+
+const ROW_WISE: Parameter = switch(
+    "nuslerp_row_wise",
+    Scope::Global,
+    false,
+    "Without `nuslerp_flatten`: vectors run along the first dimension (true) or the last one (false).",
+);
+
+pub const METHOD: Method = Method {
+    name: "nuslerp",
+    family: Family::Measured,
+    title: "NuSLERP",
+    summary: "SLERP at t = w₁/(w₀+w₁) between two models, or between their task vectors when a base is given.",
+    formula: "θ = [θ_b +] slerp(v₀, v₁, w₁/(w₀+w₁)),  vᵢ = θᵢ [− θ_b]",
+    source: "https://github.com/arcee-ai/mergekit/blob/main/docs/merge_methods.md",
+    base: Base::Optional,
+    min_models: 2,
+    max_models: Some(2),
+    passes: "2",
+    parameters: &[WEIGHT, FLATTEN, ROW_WISE],
+    variants: &[],
+    ignored: &["int8_mask"],
+};

@@ -1,0 +1,83 @@
+//! TIES: trim, elect sign, disjoint merge.
+
+use super::table::{
+    AGGREGATE, AT_THRESHOLD, Base, DENSITY, Family, KEPT_COUNT, LAMBDA, Method, TRIM_SCOPE, VOTE, Variant, WEIGHT,
+    ZERO_VOTE, normalize, rescale,
+};
+
+pub const METHOD: Method = Method {
+    name: "ties",
+    family: Family::TaskVector,
+    title: "TIES-Merging",
+    summary: "Keeps the largest entries of each task vector, elects a sign per parameter, and merges what agrees with it.",
+    formula: "θ = θ₀ + λ·mean{ wᵢ·trim(δᵢ) : sign(δᵢ) = sign(Σ wⱼ·trim(δⱼ)) }",
+    source: "https://arxiv.org/abs/2306.01708",
+    base: Base::Required,
+    min_models: 1,
+    max_models: None,
+    passes: "2, or 1 where a sampled threshold proves right",
+    parameters: &[
+        WEIGHT,
+        DENSITY,
+        normalize(true),
+        LAMBDA,
+        rescale("false"),
+        TRIM_SCOPE,
+        KEPT_COUNT,
+        AT_THRESHOLD,
+        VOTE,
+        ZERO_VOTE,
+        AGGREGATE,
+    ],
+    variants: &[
+        Variant {
+            name: "mergekit",
+            options: &[
+                ("trim_scope", "tensor"),
+                ("kept_count", "at_least_one"),
+                ("at_threshold", "lowest_index"),
+                ("vote", "weighted"),
+                ("zero_vote", "plus"),
+                ("aggregate", "weighted_mean"),
+            ],
+            doc: "What mergekit computes, with the count of kept entries exact and reproducible.",
+        },
+        Variant {
+            name: "peft",
+            options: &[
+                ("trim_scope", "tensor"),
+                ("kept_count", "floor"),
+                ("at_threshold", "lowest_index"),
+                ("vote", "sum"),
+                ("zero_vote", "plus"),
+                ("aggregate", "mean"),
+            ],
+            doc: "What PEFT's merge_utils computes.",
+        },
+        Variant {
+            name: "paper",
+            options: &[
+                ("trim_scope", "model"),
+                ("kept_count", "floor"),
+                ("at_threshold", "lowest_index"),
+                ("vote", "sum"),
+                ("zero_vote", "none"),
+                ("aggregate", "mean"),
+            ],
+            doc: "The text of the paper: the trim ranges over the whole model.",
+        },
+        Variant {
+            name: "reference",
+            options: &[
+                ("trim_scope", "model"),
+                ("kept_count", "floor_plus_one"),
+                ("at_threshold", "all"),
+                ("vote", "sum"),
+                ("zero_vote", "majority"),
+                ("aggregate", "mean"),
+            ],
+            doc: "The authors' published code, one entry more and all its equals included.",
+        },
+    ],
+    ignored: &["int8_mask"],
+};
