@@ -1,0 +1,113 @@
+"""The method table of the engine as typed objects: through this door Python learns what a method is."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Value = bool | float | str
+"""A parameter's value once it is resolved: choices are text."""
+
+
+class Parameter(BaseModel):
+    """One parameter of a method: its type, its range, its default.
+
+    `scope` says how far one value reaches: ``model`` may differ from model to model, ``global`` is one value
+    for all models of a tensor, ``merge`` is one value for the whole merge. Ranges are closed.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    scope: Literal["model", "global", "merge"]
+    required: bool
+    type: Literal["float", "bool", "choice"]
+    default: Value | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[str, ...] | None = None
+    doc: str
+
+    @property
+    def span(self) -> str:
+        """The values that are allowed, in words."""
+        if self.type == "bool":
+            return "true or false"
+        if self.choices is not None:
+            return " or ".join(f"`{choice}`" for choice in self.choices)
+        if self.min is not None and self.max is not None:
+            return f"a number between {self.min:g} and {self.max:g}"
+        if self.min is not None:
+            return f"a number from {self.min:g} on"
+        if self.max is not None:
+            return f"a number up to {self.max:g}"
+        return "a finite number"
+
+
+class Variant(BaseModel):
+    """A published reading of a method: values for some of its parameters."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    options: tuple[tuple[str, Value], ...]
+    doc: str
+
+
+class Method(BaseModel):
+    """A way of merging: its name, the models it takes, its parameters.
+
+    `min_models` and `max_models` count the models without the base. `base` is ``required``, ``optional``, or
+    ``unused``: a base that is listed is then one more model. `ignored` are parameters of mergekit that change
+    nothing here.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    family: str
+    title: str
+    summary: str
+    formula: str
+    source: str
+    base: Literal["required", "optional", "unused"]
+    min_models: int
+    max_models: int | None
+    passes: str
+    parameters: tuple[Parameter, ...]
+    variants: tuple[Variant, ...]
+    ignored: tuple[str, ...]
+
+    def parameter(self, name: str) -> Parameter | None:
+        """Return the parameter of that name, or None."""
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
+
+    def variant(self, name: str) -> Variant | None:
+        """Return the variant of that name, or None."""
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+    def scoped(self, *scopes: str) -> tuple[Parameter, ...]:
+        """Return the parameters of these scopes, in the table's order."""
+        return tuple(parameter for parameter in self.parameters if parameter.scope in scopes)
+
+
+@cache
+def load() -> Mapping[str, Method]:
+    """Return all methods by name, in the table's order.
+
+    Examples
+    --------
+    >>> load()["ties"].parameter("density").default
+    1.0
+    """
+    from carrick import _core  # noqa: PLC0415  the extension is loaded when the first method is asked for
+
+    rows = [Method.model_validate(row) for row in json.loads(_core.methods())]
+    return MappingProxyType({row.name: row for row in rows})
