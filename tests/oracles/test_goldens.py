@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from oracles import ties
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 X = [0.9, -0.1, 0.4, -0.7, 0, 0.3, -0.2, 0.05, 0.6, -0.5]
 Y = [-0.8, 0.2, 0.5, 0.6, 0.1, -0.3, -0.25, 0, -0.6, 0.45]
@@ -86,3 +90,31 @@ def test_mergekit_at_full_density(weight: list[float], normalize: bool, want: li
 
 def test_negative_weight_as_mergekit_has_it() -> None:
     assert oracle([[1.0], [-1.0]], "mergekit", 1.0, weight=[1, -0.5]) == [3.0]
+
+
+def test_knots_reference_code(shared: Path) -> None:
+    """The published TIES of KnOTS on task vectors: a trim over three modules, with equals."""
+    fixture = json.loads((shared / "fixtures" / "knots_reference.json").read_text())
+    models = [
+        {name: np.array(f["B"], np.float32) @ np.array(f["A"], np.float32) for name, f in task.items()}
+        for task in fixture["inputs"]
+    ]
+    base = {name: np.zeros_like(delta) for name, delta in models[0].items()}
+    cases = [case for case in fixture["cases"] if case["cfg"]["representation"] == "vector"]
+    assert len(cases) == 6
+    for case in cases:
+        cfg = case["cfg"]
+        merged = ties.merge(
+            base,
+            models,
+            weight=[1.0] * 4,
+            density=[cfg["topK"] / 100] * 4,
+            variant="reference",
+            lambda_=cfg["scaling_coeffs"],
+            aggregate=cfg["merging_type"],
+        )
+        for name in base:
+            want = np.array(
+                case["merged"][name.replace(".weight", "") if name not in case["merged"] else name]
+            )
+            np.testing.assert_allclose(merged[name + ""].value, want, rtol=1e-5, atol=1e-6)

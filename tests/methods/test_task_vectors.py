@@ -1,0 +1,90 @@
+"""Every task-vector method against its oracle, over dtypes, shapes, special values, densities and weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from methods import engine
+from methods.case import TASK_VECTOR
+from methods.harness import check
+from methods.strategies import task_vector_cases
+from oracles.ties import VARIANTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUM: dict[str, list[Any]] = {"normalize": [True, False], "lambda": [1.0, 0.4, -1.5, 0.0]}
+ELECTION: dict[str, list[Any]] = {
+    "vote": ["weighted", "sum", "frequency"],
+    "zero_vote": ["plus", "none", "majority"],
+    "aggregate": ["weighted_mean", "mean", "sum", "max"],
+}
+TRIM: dict[str, list[Any]] = {
+    "trim_scope": ["tensor", "model"],
+    "kept_count": ["at_least_one", "floor", "floor_plus_one"],
+    "at_threshold": ["lowest_index", "all"],
+}
+RESCALE: dict[str, list[Any]] = {"rescale": ["false", "true", "density", "l1"]}
+OPTIONS: dict[str, dict[str, list[Any]]] = {
+    "task_arithmetic": SUM,
+    "ties": SUM | ELECTION | TRIM | RESCALE,
+    "dare_linear": SUM | RESCALE,
+    "dare_ties": SUM | RESCALE | ELECTION,
+    "magnitude_prune": SUM | RESCALE | TRIM,
+    "breadcrumbs": SUM | RESCALE,
+    "breadcrumbs_ties": SUM | RESCALE | ELECTION,
+    "della_linear": SUM | RESCALE,
+    "della": SUM | RESCALE | ELECTION,
+}
+
+
+@pytest.mark.parametrize("method", TASK_VECTOR)
+def test_defaults(method: str, tmp_path: Path) -> None:
+    @given(task_vector_cases(method, {}))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+    holds()
+
+
+@pytest.mark.parametrize("method", TASK_VECTOR)
+def test_all_options(method: str, tmp_path: Path) -> None:
+    @given(task_vector_cases(method, OPTIONS[method]))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+    holds()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_of_ties(variant: str, tmp_path: Path) -> None:
+    @given(task_vector_cases("ties", {"variant": [variant]}))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+    holds()
+
+
+SINGLE = [(key, value) for key, values in (ELECTION | TRIM | RESCALE).items() for value in values]
+
+
+@pytest.mark.parametrize(("key", "value"), SINGLE)
+def test_single_options_of_ties(key: str, value: str, tmp_path: Path) -> None:
+    @given(task_vector_cases("ties", {"variant": ["mergekit", "peft"], key: [value]}))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+    holds()
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16", "F64", "F8_E4M3", "F8_E5M2"])
+def test_output_types(dtype: str, tmp_path: Path) -> None:
+    @given(st.sampled_from(sorted(TASK_VECTOR)).flatmap(lambda method: task_vector_cases(method, {})))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run", output_dtype=dtype), case.expected(), case, dtype)
+
+    holds()
