@@ -1,0 +1,95 @@
+"""From what a user wrote (a folder, a file, a Hub id) to a checkpoint on disk."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from carrick.checkpoints.checkpoint import Checkpoint, read_checkpoint
+from carrick.errors import FormatError
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+# What a merge needs; never pickles, nor copies of the weights in other formats.
+_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py"]
+_NOT_DOWNLOADED = ["consolidated*", "*/*", "adapter_model*"]
+
+
+def find(ref: str, revision: str | None = None, *, download: bool = False) -> Checkpoint:
+    """Find a checkpoint and read its headers.
+
+    Parameters
+    ----------
+    ref
+        A model folder, one .safetensors file, an index file, or a Hub id (`org/name`) that is in the local
+        cache.
+    revision
+        Branch, tag or commit of a Hub id.
+    download
+        Fetch a Hub id that is not in the cache.
+
+    Raises
+    ------
+    FormatError
+        Nothing there, or what is there is no checkpoint.
+    """
+    path, commit = find_path(ref, revision, download=download)
+    return read_checkpoint(path, ref, commit)
+
+
+def find_path(ref: str, revision: str | None = None, *, download: bool = False) -> tuple[Path, str | None]:
+    """Find where a model lies, without opening it: its path, and the commit if it is a Hub snapshot.
+
+    Parameters and exceptions are those of `find`.
+    """
+    path = Path(ref).expanduser()
+    if path.exists():
+        if revision is not None:
+            raise FormatError(
+                f"{ref}: is a local path, which has no revision {revision!r}; leave the revision out"
+            )
+        return path.absolute(), None
+    if not _HUB_ID.fullmatch(ref):
+        raise FormatError(f"{ref}: no such file or folder{_suggestion(path)}")
+    folder = _snapshot(ref, revision, download=download)
+    return folder, folder.name
+
+
+def _suggestion(path: Path) -> str:
+    parent = path.parent
+    if not parent.is_dir():
+        return f" (nor is {parent})"
+    names = [p.name for p in parent.iterdir()]
+    nearest = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {parent / nearest[0]}?" if nearest else ""
+
+
+def _snapshot(repo: str, revision: str | None, *, download: bool) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow to import, wanted for Hub ids alone)
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                local_files_only=not download,
+                allow_patterns=_DOWNLOADED,
+                ignore_patterns=_NOT_DOWNLOADED,
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        if download:
+            raise FormatError(f"{repo}{at}: cannot be downloaded ({_first_line(error)})") from error
+        raise FormatError(
+            f"{repo}{at}: neither a local folder{_suggestion(Path(repo))} nor in the Hugging Face cache; "
+            "allow the download with --download (download=True), or fetch it first with `hf download`"
+        ) from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise FormatError(f"{repo}{at}: cannot be downloaded ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,113 @@
+"""From a document and its models to a plan: the one entry of this package.
+
+Everything that can fail for a reason that a user can mend fails here, before a byte is written.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carrick.checkpoints.checkpoint import Checkpoint
+from carrick.checkpoints.headers import FileRecord, StoredTensor
+from carrick.errors import PlanError
+from carrick.plan.assemble import Assembly
+from carrick.plan.describe import describe, edited_config
+from carrick.plan.dtypes import OutputTypes
+from carrick.plan.job import Plan
+from carrick.plan.layout import DEFAULT_SHARD_SIZE, lay_out
+from carrick.plan.lineup import Model, Models, open_models, tokenizer_folder
+from carrick.plan.match import match_whole
+from carrick.plan.output import check_output_of_plan
+from carrick.plan.quantized import refuse_quantized
+from carrick.plan.slices import match_slices
+from carrick.plan.tied import decide_ties
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from carrick.config import Document
+
+_NO_INTERMEDIATES: dict[str, Checkpoint] = {}
+
+
+def build_plan(
+    document: Document,
+    out: Path | str | None = None,
+    *,
+    shard_size: int = DEFAULT_SHARD_SIZE,
+    seed: int | None = None,
+    download: bool = False,
+    intermediates: Mapping[str, Checkpoint] = _NO_INTERMEDIATES,
+) -> Plan:
+    """Plan a merge from the headers of its models.
+
+    Parameters
+    ----------
+    document
+        One merge, as `carrick.config.load` gives it.
+    out
+        Output folder, for the checks of place and room; None skips them.
+    shard_size
+        Bytes of data in an output shard.
+    seed
+        Seed of random masks; None takes the document's, or 0.
+    download
+        Fetch models that are not in the local cache.
+    intermediates
+        Outputs of other documents of the file by name.
+
+    Raises
+    ------
+    PlanError
+        The merge cannot work; the message names tensor, file and remedy.
+    FormatError
+        A model's files are missing or malformed.
+    ConfigError
+        A parameter that no value fits for some tensor.
+    """
+    if shard_size <= 0:
+        raise PlanError(f"a shard size of {shard_size} bytes is too small; give at least 1")
+    models = open_models(document, intermediates, download=download)
+    for model in models.distinct:
+        refuse_quantized(model.checkpoint)
+    ties = decide_ties(_merged(document, models), document.tie, document.roles)
+    matched = match_slices(document, models) if document.stacked else match_whole(document, models)
+    if not matched.targets:
+        raise PlanError(f"{models.donor.ref}: holds no tensors, so there is nothing to merge")
+    types = OutputTypes(models.donor.checkpoint, document.output_dtype)
+    assembly = Assembly(document, models, types)
+    matched.targets.sort(key=lambda target: target.order)
+    jobs, shards = lay_out([assembly.job(target) for target in matched.targets], shard_size)
+    config = edited_config(document, models, ties)
+    chosen = seed if seed is not None else document.seed if document.seed is not None else 0
+    meta = describe(document, models, types, config) | {
+        "seed": chosen,
+        "tokenizer": tokenizer_folder(document, models, download=download),
+        "tie": ties.state,
+        "unmatched": matched.unmatched,
+    }
+    meta["notes"] = list(dict.fromkeys([*meta["notes"], *ties.notes, *assembly.notes(), *config.notes]))
+    plan = Plan(models.files, shards, jobs, chosen, meta)
+    if out is not None:
+        check_output_of_plan(plan, Path(out))
+    return plan
+
+
+def planned_checkpoint(plan: Plan, folder: Path, name: str) -> Checkpoint:
+    """Describe a plan's output as the checkpoint that it will be: the next document is planned on it.
+
+    Sizes and hashes of its files are not known yet: a plan made from it can be shown, not run.
+    """
+    records = [FileRecord(str(folder / s.name), s.data_bytes, 0, 0, "", 0) for s in plan.shards]
+    tensors = {
+        j.name: StoredTensor(j.shard, j.offset, j.offset + j.nbytes, j.dtype, tuple(j.shape))
+        for j in plan.jobs
+    }
+    return Checkpoint(name, folder, records, tensors, plan.meta.get("config_json"))
+
+
+def _merged(document: Document, models: Models) -> list[Model]:
+    """Models that give weights, each once, in order of listing."""
+    refs = dict.fromkeys(source.ref for part in document.parts for source in part.sources)
+    return [models.by_ref[ref] for ref in refs]

@@ -1,0 +1,78 @@
+"""What a plan says about itself beside its jobs: models, configuration, element types, notes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrick.plan.config_json import ConfigEdits
+from carrick.plan.dtypes import OutputTypes, dtype_bytes, main_float
+from carrick.plan.lineup import Model, Models, place_of
+from carrick.plan.slices import layer_map
+from carrick.plan.tied import TIED, UNTIED, TieDecision
+
+if TYPE_CHECKING:
+    from carrick.config import Document
+
+
+def edited_config(document: Document, models: Models, ties: TieDecision) -> ConfigEdits:
+    """Edit the donor's config.json as this merge requires.
+
+    Raises
+    ------
+    PlanError
+        The number of layers changes and config.json names none.
+    """
+    config = ConfigEdits(models.donor.checkpoint)
+    config.set_dtype(document.output_dtype)
+    stated = models.donor.checkpoint.tie_word_embeddings
+    if ties.untied or (ties.state == UNTIED and stated):
+        config.set_tied(False)
+    elif ties.state == TIED and (stated is False or (stated is None and document.tie == "keep")):
+        config.set_tied(True)
+    if document.stacked:
+        config.set_layers(layer_map(document, models))
+    return config
+
+
+def describe(document: Document, models: Models, types: OutputTypes, config: ConfigEdits) -> dict[str, Any]:
+    """Gather what does not follow from the jobs: where files come from, decisions, notes about the inputs."""
+    written = "out_dtype" if document.out_dtype else "dtype" if document.dtype else None
+    template = document.chat_template
+    return {
+        "method": document.method.name,
+        "variant": document.variant,
+        "document": document.name,
+        "yaml": document.text,
+        "donor": place_of(models.donor),
+        "chat_template": None if template is None else {"kind": template.kind, "text": template.text},
+        "models": [_model(document, models, model) for model in models.distinct],
+        "config_json": config.config,
+        "config_edits": config.edits,
+        "dtype": types.describe(written),
+        "notes": [*document.notes, *_notes(models, types)],
+    }
+
+
+def _model(document: Document, models: Models, model: Model) -> dict[str, Any]:
+    checkpoint = model.checkpoint
+    ref = next(ref for ref, held in models.by_ref.items() if held is model)
+    bases = {part.base.ref for part in document.parts if part.base}
+    listed = {source.ref for part in document.parts for source in part.sources}
+    return {
+        **place_of(model),
+        "role": "base" if ref in bases else "model" if ref in listed else "donor",
+        "kind": checkpoint.kind,
+        "is_folder": checkpoint.revision is not None or Path(ref.path).expanduser().is_dir(),
+        "dtypes": dtype_bytes(checkpoint),
+        "files": list(range(model.first_file, model.first_file + len(checkpoint.files))),
+    }
+
+
+def _notes(models: Models, types: OutputTypes) -> list[str]:
+    notes = [note for model in models.distinct for note in model.checkpoint.notes]
+    floats = {model.ref: main_float(model.checkpoint) for model in models.distinct}
+    if len(set(floats.values())) > 1:
+        listed = ", ".join(f"{ref} is {dtype}" for ref, dtype in floats.items())
+        notes.append(f"element types differ ({listed}): computed in float32 and written as {types.main}.")
+    return notes

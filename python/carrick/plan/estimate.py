@@ -1,0 +1,89 @@
+"""What a plan will cost: bytes, passes, memory, time; from the jobs alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from carrick import methods
+
+if TYPE_CHECKING:
+    from carrick.plan.job import Job, Plan
+
+# Bytes that move per second where nobody measured: a fast SSD, or the page cache behind two cores.
+TYPICAL_RATE = 2.0e9
+# Tiles, rings and the writer's buffers at the default settings, where the engine does not say itself.
+_USUAL_PEAK = 96 << 20
+_TRIMMED = "density"
+
+
+@dataclass(slots=True)
+class MethodShare:
+    """What one method does in a plan."""
+
+    method: str
+    tensors: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    passes: int = 1
+
+
+@dataclass(slots=True)
+class Estimate:
+    """Cost of a plan; `seconds` at 2 GB/s, `engine` tells whether the engine itself estimated the memory."""
+
+    bytes_read: int
+    bytes_written: int
+    peak_bytes: int
+    seconds: float
+    by_method: list[MethodShare]
+    engine: bool = False
+
+
+def passes_of(job: Job) -> int:
+    """How often a job reads its inputs: trimming at density 1 keeps everything and measures nothing."""
+    method = methods.load().get(job.method)
+    if method is None:
+        return 1
+    densities = [i.parameters[_TRIMMED] for i in job.inputs if i.parameters and _TRIMMED in i.parameters]
+    if densities and all(d == 1.0 for d in densities) and job.options.get("zero_vote") != "majority":
+        return 1
+    return int(method.passes[0])
+
+
+def estimate_of(plan: Plan, options: dict[str, object] | None = None) -> Estimate:
+    """Estimate what a plan costs.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    options
+        Options of the run (`memory`, `threads`, …) for the engine's estimate of its memory.
+    """
+    shares: dict[str, MethodShare] = {}
+    for job in plan.jobs:
+        share = shares.setdefault(job.method, MethodShare(job.method))
+        passes = passes_of(job)
+        share.tensors += 1
+        share.bytes_read += job.bytes_read_once * passes
+        share.bytes_written += job.nbytes
+        share.passes = max(share.passes, passes)
+    read = sum(s.bytes_read for s in shares.values())
+    written = plan.bytes_written
+    peak = _engine_peak(plan, options or {})
+    seconds = (read + written) / TYPICAL_RATE
+    return Estimate(
+        read, written, peak or _USUAL_PEAK, seconds, list(shares.values()), engine=peak is not None
+    )
+
+
+def _engine_peak(plan: Plan, options: dict[str, object]) -> int | None:
+    from carrick import _core  # noqa: PLC0415  (a plan can be counted without the engine)
+
+    estimate = getattr(_core, "estimate", None)
+    if estimate is None:
+        return None
+    peak: int = json.loads(estimate(plan.to_json(), json.dumps(options)))["peak_bytes"]
+    return peak

@@ -1,0 +1,169 @@
+"""Saved plans: read back, and checked before anything is done with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from carrick.checkpoints.element_types import ELEMENT_TYPES, byte_count, element_size
+from carrick.checkpoints.headers import FileRecord
+from carrick.errors import PlanError
+from carrick.plan.job import FORMAT, VERSION, Input, Job, Plan, Shard
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read a plan that `carrick plan --json` wrote.
+
+    Raises
+    ------
+    PlanError
+        Not a plan, one of another version, or one that contradicts itself.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PlanError(
+            f"{path}: is not a plan (not UTF-8); write one with `carrick plan CONFIG --json`"
+        ) from None
+    except OSError as error:
+        raise PlanError(
+            f"{path}: cannot be read ({error.strerror}); give a file of `carrick plan --json`"
+        ) from error
+    return parse_plan(text, str(path))
+
+
+def parse_plan(text: str, name: str = "<plan>") -> Plan:
+    """Read a plan from its JSON text.
+
+    Parameters
+    ----------
+    text
+        What `Plan.to_json` wrote.
+    name
+        Where the text comes from, for messages.
+
+    Raises
+    ------
+    PlanError
+        As for `load_plan`.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(
+            f"{name}: is not a plan ({error}); write one with `carrick plan CONFIG --json`"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PlanError(f"{name}: is not a plan; write one with `carrick plan CONFIG --json`")
+    if content.get("version") != VERSION:
+        raise PlanError(
+            f"{name}: is a plan of version {content.get('version')!r} and this is version {VERSION}; make "
+            f"it again"
+        )
+    try:
+        plan = _read(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise PlanError(
+            f"{name}: is not a whole plan ({what}); make it again with `carrick plan --json`"
+        ) from None
+    _check(plan, name)
+    return plan
+
+
+def _read(content: dict[str, Any]) -> Plan:
+    records = [
+        FileRecord(
+            _str(f["path"]), _count(f["size"]), int(f["mtime_ns"]), _count(f["inode"]),
+            _str(f["header_hash"]), _count(f["data_start"]),
+        )
+        for f in content["files"]
+    ]  # fmt: skip
+    shards = [Shard(_str(s["name"]), _count(s["data_bytes"])) for s in content["shards"]]
+    jobs = [_job(j) for j in content["jobs"]]
+    meta = content.get("meta", {})
+    if not isinstance(meta, dict):
+        raise TypeError("`meta` is not an object")
+    return Plan(records, shards, jobs, _count(content["seed"]), meta)
+
+
+def _job(content: dict[str, Any]) -> Job:
+    method = content["method"]
+    options = method.get("options", {})
+    if not isinstance(options, dict):
+        raise TypeError(f"options of {content['name']!r} are not an object")
+    return Job(
+        _str(content["name"]),
+        tuple(_count(n) for n in content["shape"]),
+        _dtype(content["dtype"]),
+        _str(method["name"]),
+        options,
+        [_input(i) for i in content["inputs"]],
+        _count(content["shard"]),
+        _count(content["offset"]),
+    )
+
+
+def _input(content: dict[str, Any]) -> Input:
+    index = content.get("index")
+    parameters = content.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise TypeError("`parameters` of an input are not an object")
+    return Input(
+        _count(content["file"]),
+        _count(content["offset"]),
+        _dtype(content["dtype"]),
+        content.get("base", False) is True,
+        None if index is None else _count(index),
+        parameters,
+    )
+
+
+def _str(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{value!r} is not a whole number from 0 on")
+    return value
+
+
+def _dtype(value: object) -> str:
+    if value not in ELEMENT_TYPES:
+        raise ValueError(f"{value!r} is no element type")
+    return str(value)
+
+
+def _check(plan: Plan, name: str) -> None:
+    """Every byte of the shards belongs to one job, and every input lies in a file of the plan."""
+    for shard in plan.shards:
+        if "/" in shard.name or "\\" in shard.name or not shard.name.endswith(".safetensors"):
+            raise PlanError(f"{name}: {shard.name!r} is not the name of an output file; make the plan again")
+    names = {job.name for job in plan.jobs}
+    if len(names) != len(plan.jobs):
+        raise PlanError(f"{name}: a tensor is written twice; make the plan again")
+    ends = [0] * len(plan.shards)
+    for job in plan.jobs:
+        if job.shard >= len(ends) or job.offset != ends[job.shard] or job.offset % element_size(job.dtype):
+            raise PlanError(
+                f"{name}: tensor {job.name!r} does not lie where the one before it ends; make it again"
+            )
+        ends[job.shard] += job.nbytes
+        for i in job.inputs:
+            record = plan.files[i.file] if i.file < len(plan.files) else None
+            if (
+                record is None
+                or record.data_start + i.offset + byte_count(i.dtype, job.elements) > record.size
+            ):
+                raise PlanError(
+                    f"{name}: an input of {job.name!r} lies outside its file; make the plan again"
+                )
+    for shard, end in zip(plan.shards, ends, strict=True):
+        if shard.data_bytes != end:
+            raise PlanError(
+                f"{name}: {shard.name} has {shard.data_bytes} bytes and its tensors {end}; make it again"
+            )

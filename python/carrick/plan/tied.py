@@ -1,0 +1,171 @@
+"""Tied embeddings: a head that is the embedding matrix, stored once, stays so.
+
+A model is tied where its config.json says `tie_word_embeddings: true`, or says nothing and stores no head. A
+tied model may store the head all the same; it is then compared with the embeddings, and left out when they
+are equal.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from carrick.checkpoints.layers import locate
+from carrick.errors import PlanError
+from carrick.plan.roles import EMBEDDINGS, role_outside
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from carrick.checkpoints.checkpoint import Checkpoint
+    from carrick.plan.lineup import Model
+
+TIED, UNTIED, NONE = "tied", "untied", "none"
+_CHUNK = 1 << 20
+_DECODER = "decoder."
+# A head over the vocabulary; a classifier with two labels has the shape of two token types, and is none.
+_VOCABULARY_HEAD = re.compile(
+    r"(^|\.)(\w*lm_head|embed_out|proj_out|cls\.predictions\.decoder|vocab_proj\w*)\.weight$|^(model\.)?output\.weight$"
+)
+_NOT_WORDS = re.compile(r"position|token_type|wpe|patch|segment", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class TieDecision:
+    """What becomes of tied embeddings: `state` of the output, whether config.json must say so, notes."""
+
+    state: str
+    untied: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def decide_ties(
+    models: list[Model],
+    tie: str | None,
+    roles: Mapping[str, tuple[re.Pattern[str], ...]],
+) -> TieDecision:
+    """Decide whether the output's embeddings are tied; mark in each model what to leave out or stand in for.
+
+    Parameters
+    ----------
+    models
+        Those whose weights are merged.
+    tie
+        The user's choice for models that differ: ``keep`` (tied) or ``untie`` (each with a head of its own).
+
+    Raises
+    ------
+    PlanError
+        Some models are tied and others not and `tie` is not given, or a tied model stores a head of its own.
+    """
+    heads = _heads(models, roles)
+    if not heads:
+        tied = any(m.checkpoint.tie_word_embeddings for m in models)
+        if tie == "untie" and tied:
+            raise PlanError(
+                "`tie: untie` needs a model that stores a head; none of these does, so leave `tie` out"
+            )
+        return TieDecision(TIED if tied else NONE)
+    pairs = {id(m): _pair(m.checkpoint, heads, roles) for m in models}
+    tied_models = [m for m in models if pairs[id(m)] is not None and _is_tied(m.checkpoint, heads)]
+    if not tied_models:
+        return TieDecision(UNTIED)
+    untied_models = [m for m in models if all(m is not t for t in tied_models)]
+    if untied_models and tie is None:
+        raise PlanError(
+            f"{tied_models[0].ref} ties its head to its embeddings and {untied_models[0].ref} does not; "
+            f"`tie: untie` gives the output {heads[0]!r} of its own, `tie: keep` leaves it out"
+        )
+    if tie == "untie":
+        for model in tied_models:
+            head, embeddings = pairs[id(model)] or ("", "")
+            if head not in model.checkpoint.tensors:
+                model.stand_ins[head] = embeddings
+        note = f"`tie: untie`: {heads[0]} is written and config.json says tie_word_embeddings: false."
+        return TieDecision(UNTIED, untied=True, notes=(note,))
+    return _stay_tied(tied_models, untied_models, heads, pairs)
+
+
+def _stay_tied(
+    tied: list[Model], untied: list[Model], heads: list[str], pairs: dict[int, tuple[str, str] | None]
+) -> TieDecision:
+    notes: list[str] = []
+    for model in tied:
+        head, embeddings = pairs[id(model)] or ("", "")
+        if head in model.checkpoint.tensors:
+            if not _equal(model.checkpoint, head, embeddings):
+                raise PlanError(
+                    f"{model.ref}: config.json ties {head!r} to {embeddings!r}, yet their values differ; "
+                    "`tie: untie` keeps both" + (", or set tie_word_embeddings to false in its config.json")
+                )
+            notes.append(f"{model.ref}: {head} equals {embeddings} and is tied to it; it is not written.")
+        model.left_out.update(heads)
+    for model in untied:
+        model.left_out.update(heads)
+        notes.append(
+            f"`tie: keep`: {heads[0]} of {model.ref} is left out; the output's head is its embeddings."
+        )
+    return TieDecision(TIED, notes=tuple(notes))
+
+
+def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
+    """Heads over the vocabulary that have the shape of a word embedding of the same model."""
+    found: dict[str, None] = {}
+    for model in models:
+        tensors = model.checkpoint.tensors
+        heads = [name for name in tensors if _VOCABULARY_HEAD.search(name) and len(tensors[name].shape) == 2]
+        if heads:
+            shapes = {tensors[name].shape for name in _word_embeddings(model.checkpoint, roles)}
+            found.update({name: None for name in heads if tensors[name].shape in shapes})
+    return list(found)
+
+
+def _word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
+    """Names of the embedding matrices outside the layers that may be those of words."""
+    prefixes = {stack.prefix for stack in checkpoint.stacks}
+    found = []
+    for name, tensor in checkpoint.tensors.items():
+        if len(tensor.shape) == 2 and not _NOT_WORDS.search(name) and role_outside(name, roles) == EMBEDDINGS:
+            place = locate(name)
+            if place is None or place.prefix not in prefixes:
+                found.append(name)
+    return found
+
+
+def _pair(
+    checkpoint: Checkpoint, heads: list[str], roles: Mapping[str, tuple[re.Pattern[str], ...]]
+) -> tuple[str, str] | None:
+    """Find the head and the embedding matrix it would be tied to: a decoder's first, then the largest."""
+    tensors = checkpoint.tensors
+    own = tensors.get(heads[0])
+    fitting = [n for n in _word_embeddings(checkpoint, roles) if own is None or tensors[n].shape == own.shape]
+    if not fitting:
+        return None
+    return heads[0], max(fitting, key=lambda n: (_DECODER in n, tensors[n].elements))
+
+
+def _is_tied(checkpoint: Checkpoint, heads: list[str]) -> bool:
+    stated = checkpoint.tie_word_embeddings
+    stores = any(head in checkpoint.tensors for head in heads)
+    return (not stores) if stated is None else stated
+
+
+def _equal(checkpoint: Checkpoint, first: str, second: str) -> bool:
+    """Whether two tensors of a model have the same bytes; read in small pieces."""
+    a, b = checkpoint.tensors[first], checkpoint.tensors[second]
+    if (a.dtype, a.nbytes) != (b.dtype, b.nbytes):
+        return False
+    record_a, record_b = checkpoint.files[a.file], checkpoint.files[b.file]
+    with Path(record_a.path).open("rb", 0) as file_a, Path(record_b.path).open("rb", 0) as file_b:
+        file_a.seek(record_a.data_start + a.begin)
+        file_b.seek(record_b.data_start + b.begin)
+        left = a.nbytes
+        while left > 0:
+            piece_a = file_a.read(min(_CHUNK, left))
+            piece_b = file_b.read(len(piece_a))
+            if not piece_a or piece_a != piece_b:
+                return False
+            left -= len(piece_a)
+    return True
