@@ -1,0 +1,124 @@
+"""``carrick merge``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carrick.cli.output import count, notes, say, say_json
+from carrick.cli.progress import ByteProgress
+
+if TYPE_CHECKING:
+    from carrick.report import MergeReport
+
+
+class Read(StrEnum):
+    """How the inputs are read."""
+
+    AUTO = "auto"
+    PREAD = "pread"
+    MMAP = "mmap"
+
+
+def merge(  # noqa: PLR0917  (typer reads options from the signature)
+    config: Annotated[Path, typer.Argument(help="A YAML file, mergekit's or ours; left out with --plan.")],
+    out: Annotated[Path | None, typer.Argument(help="The output folder.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
+    ] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Largest shard of the output; default 5GB.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan and check everything, write nothing.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is already at OUT.")] = False,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run a plan saved with `carrick plan --json`.")
+    ] = None,
+    read: Annotated[Read, typer.Option(help="How inputs are read.")] = Read.AUTO,
+    check_finite: Annotated[
+        bool, typer.Option("--check-finite", help="Refuse inputs with NaN or infinities.")
+    ] = False,
+    hash_inputs: Annotated[
+        bool,
+        typer.Option("--hash-inputs", help="Record a checksum of every input file (reads them once more)."),
+    ] = False,
+    keep_intermediates: Annotated[
+        bool, typer.Option("--keep-intermediates", help="Leave the models of named documents beside OUT.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Merge the models of CONFIG into OUT.
+
+    CONFIG is a YAML file, mergekit's or ours. Interrupted, the same command again goes on where it stopped.
+    """
+    source, target = _config_and_out(config, out, has_plan=plan is not None)
+    from carrick.merge import merge as run  # noqa: PLC0415
+
+    with ByteProgress("merge") as bar:
+        report = run(
+            source,
+            target,
+            memory=memory,
+            threads=threads,
+            shard_size=shard_size,
+            seed=seed,
+            dry_run=dry_run,
+            force=force,
+            read=read.value,
+            check_finite=check_finite,
+            hash_inputs=hash_inputs,
+            keep_intermediates=keep_intermediates,
+            download=download,
+            progress=bar.watch,
+            plan=plan,
+        )
+    if as_json:
+        notes(report.notes)
+        say_json(report.to_dict())
+    elif dry_run:
+        from carrick.cli.plan import say_plans  # noqa: PLC0415
+
+        say_plans(report.plans, target)
+        say()
+        say(f"nothing was written: without --dry-run this makes {target}")
+    else:
+        notes(report.notes)
+        _say(report, target)
+
+
+def _config_and_out(first: Path, second: Path | None, *, has_plan: bool) -> tuple[Path | None, Path]:
+    """Tell the arguments apart: with a plan the output folder stands alone."""
+    from carrick.errors import ConfigError  # noqa: PLC0415
+
+    if has_plan:
+        if second is not None:
+            raise ConfigError("a plan needs no configuration: carrick merge --plan FILE OUT")
+        return None, first
+    if second is None:
+        raise ConfigError("give a configuration and an output folder: carrick merge CONFIG OUT")
+    return first, second
+
+
+def _say(report: MergeReport, out: Path) -> None:
+    from carrick.memory import format_size  # noqa: PLC0415
+
+    moved = report.bytes_read + report.bytes_written
+    rate = format_size(moved / max(report.seconds, 1e-9))
+    how = f"{count(report.threads, 'thread')} with {report.simd}"
+    say(f"{out}: {count(report.tensors, 'tensor')}, {format_size(report.bytes_written)} written")
+    say(f"{format_size(moved)} moved in {report.seconds:.2f} s, {rate}/s, by {how}")
+    if report.resumed:
+        say(f"{count(report.resumed, 'tensor')} had been finished by an earlier run")

@@ -1,0 +1,60 @@
+"""``carrick plan``."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from carrick.cli.output import WIDTH, notes, say, say_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carrick.plan import Plan
+
+
+def plan(  # noqa: PLR0917  (typer reads options from the signature)
+    config: Annotated[Path, typer.Argument(help="A YAML file, mergekit's or ours.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="The output folder, to check the room on its disk as well.")
+    ] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Largest shard of the output; default 5GB.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole plan, for `carrick merge --plan`.")
+    ] = False,
+) -> None:
+    """Show what a merge would do.
+
+    Tensors per method, bytes to read and write, passes, peak memory, disk, and what matches nothing: from the
+    headers alone, in moments.
+    """
+    from carrick.merge import plan_documents  # noqa: PLC0415
+
+    plans = plan_documents(config, out, shard_size=shard_size, seed=seed, download=download)
+    if as_json:
+        notes(note for each in plans for note in each.notes)
+        contents = [each.as_dict() for each in plans]
+        say_json(contents if len(contents) > 1 else contents[0])
+    else:
+        say_plans(plans, out)
+
+
+def say_plans(plans: Sequence[Plan], out: Path | None) -> None:
+    """Print plans for people, one for each document."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from carrick.plan.text import plan_text  # noqa: PLC0415
+
+    console = Console(width=WIDTH, highlight=False, soft_wrap=False)
+    for number, each in enumerate(plans):
+        if number:
+            say()
+        console.print(plan_text(each, out if number == len(plans) - 1 else None))

@@ -1,0 +1,285 @@
+"""The merge from disk to disk: configuration, plan, engine, files beside the weights, one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from carrick import _core
+from carrick.documents import Series
+from carrick.errors import ConfigError
+from carrick.finish import check_meta, companions, write_companions
+from carrick.memory import budget, container_limit, memory_in_use, parse_size
+from carrick.output_folder import check_replaceable, is_empty
+from carrick.partial import JOURNAL, WRONG_REQUEST, PartialFolder
+from carrick.plan import Plan, check_output_of_plan, estimate_of, load_plan
+from carrick.plan.output import check_room
+from carrick.progress import listener
+from carrick.record import record, write_record
+from carrick.report import MergeReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from carrick.finish import Companions
+    from carrick.progress import Progress
+
+    Config = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How the engine works; none of it changes a byte of the output."""
+
+    memory: int
+    threads: int | None
+    read: Literal["auto", "pread", "mmap"]
+    check_finite: bool
+    hash_inputs: bool
+    tile: int | None = None
+    fresh: bool = False
+
+    def to_json(self) -> str:
+        """As the engine takes them."""
+        return json.dumps(asdict(self))
+
+
+def merge(
+    config: Config | None,
+    out: str | Path,
+    *,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    shard_size: str | int | None = None,
+    seed: int | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    read: Literal["auto", "pread", "mmap"] = "auto",
+    check_finite: bool = False,
+    hash_inputs: bool = False,
+    keep_intermediates: bool = False,
+    download: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    plan: Plan | str | Path | None = None,
+) -> MergeReport:
+    """Merge checkpoints from disk to disk.
+
+    Interrupted or failed midway, the same call again continues after the last finished tensor.
+
+    Parameters
+    ----------
+    config
+        Path of a YAML file (mergekit's or ours), its content as a dict, or several documents as a list; None
+        with ``plan``.
+    out
+        Folder of the merged model, made by one rename at the end.
+    memory
+        What the engine may allocate, such as ``"512MiB"`` or bytes; 1 GiB by default, never more than a
+        container allows.
+    threads
+        Worker threads; all usable CPUs by default.
+    shard_size
+        Largest shard, such as ``"5GB"`` (the default) or bytes.
+    seed
+        Key of the random masks; over the configuration's, 0 by default.
+    dry_run
+        Plan and check everything, write nothing.
+    force
+        Replace a model that is already at ``out``.
+    read
+        How inputs are read; ``auto`` chooses.
+    check_finite
+        Refuse inputs with NaN or infinities.
+    hash_inputs
+        Record a checksum of every input file, which reads them once more.
+    keep_intermediates
+        Leave the models of a configuration's named documents beside ``out``.
+    download
+        Fetch models from the Hub that are not in the local cache.
+    progress
+        Called about ten times a second; an exception from it stops the run.
+    plan
+        A saved plan (or its file) to run instead of a configuration.
+
+    Returns
+    -------
+    MergeReport
+
+    Raises
+    ------
+    ConfigError, PlanError, FormatError
+        What was asked for cannot be done; nothing is left behind.
+    OSError
+        Reading or writing failed; what is done stays in ``OUT.carrick-partial`` for the next run.
+
+    Examples
+    --------
+    >>> import numpy as np, pathlib, safetensors.numpy, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for name, value in [("a", 1.0), ("b", 3.0)]:
+    ...     safetensors.numpy.save_file({"w": np.full(4, value, np.float32)}, folder / f"{name}.safetensors")
+    >>> models = [{"model": str(folder / f"{n}.safetensors"), "parameters": {"weight": 0.5}} for n in "ab"]
+    >>> report = merge({"merge_method": "linear", "models": models}, folder / "merged")
+    >>> report.tensors, safetensors.numpy.load_file(folder / "merged" / "model.safetensors")["w"].tolist()
+    (1, [2.0, 2.0, 2.0, 2.0])
+    """
+    start = time.perf_counter()
+    target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
+    check_replaceable(target, force=force)
+    allowed, capped = budget(memory, container_limit(), memory_in_use())
+    engine = EngineOptions(allowed, threads, read, check_finite, hash_inputs)
+    _check(engine)
+    report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
+    run = _Run(report, engine, force=force, progress=progress)
+    if plan is not None:
+        _refuse_beside_plan(config=config, seed=seed, shard_size=shard_size)
+        run.saved(plan if isinstance(plan, Plan) else load_plan(plan))
+    elif config is None:
+        raise ConfigError("nothing to merge: give a configuration or a saved plan")
+    else:
+        size = None if shard_size is None else parse_size(shard_size, "shard size")
+        series = Series(config, target, shard_size=size, seed=seed, download=download)
+        run.series(series, keep=keep_intermediates)
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def plan(
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    shard_size: str | int | None = None,
+    seed: int | None = None,
+    download: bool = False,
+) -> Plan:
+    """Plan a merge from headers alone: what would run, to print, save, or pass to :func:`merge`.
+
+    Parameters
+    ----------
+    config, shard_size, seed, download
+        As for :func:`merge`.
+    out
+        The output folder, when room on its disk and overlap with the inputs are to be checked.
+
+    Returns
+    -------
+    Plan
+        Of the output; the plans of a configuration's named documents are left out.
+
+    Raises
+    ------
+    ConfigError, PlanError, FormatError
+        What was asked for cannot be done.
+    """
+    return plan_documents(config, out, shard_size=shard_size, seed=seed, download=download)[-1]
+
+
+def plan_documents(
+    config: Config,
+    out: str | Path | None = None,
+    *,
+    shard_size: str | int | None = None,
+    seed: int | None = None,
+    download: bool = False,
+) -> list[Plan]:
+    """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
+    size = None if shard_size is None else parse_size(shard_size, "shard size")
+    target = None if out is None else Path(out).expanduser().absolute()
+    plans = Series(config, target, shard_size=size, seed=seed, download=download).plans()
+    for each in plans:
+        companions(each)
+    return plans
+
+
+class _Run:
+    """One call of :func:`merge`: plans in, a report filled."""
+
+    def __init__(
+        self,
+        report: MergeReport,
+        engine: EngineOptions,
+        *,
+        force: bool,
+        progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._report = report
+        self._engine = engine
+        self._force = force
+        self._progress = progress
+
+    def saved(self, plan: Plan) -> None:
+        """Run a plan that was made before."""
+        check_meta(plan)
+        check_output_of_plan(plan, self._report.out)
+        beside = companions(plan)
+        self._announce([plan])
+        if not self._report.dry_run:
+            self._execute(plan, self._report.out, beside)
+
+    def series(self, series: Series, *, keep: bool) -> None:
+        """Plan all documents of a configuration, then merge one after the other."""
+        if keep:
+            series.check_kept_places(force=self._force)
+        plans = series.plans()
+        beside = [companions(plan) for plan in plans]
+        check_room(self._report.out, sum(plan.bytes_written for plan in plans))
+        self._announce(plans)
+        if self._report.dry_run:
+            return
+        try:
+            for document, plan, files in zip(series.documents, plans, beside, strict=True):
+                if document.depends_on:
+                    plan = series.plan(document)  # noqa: PLW2901  (now against the files that were merged meanwhile)
+                    files = companions(plan)  # noqa: PLW2901
+                if document.name is not None and series.is_merged(document, plan):
+                    continue
+                self._execute(plan, series.place(document), files, document.name)
+                if document.name is not None:
+                    series.mark_merged(document, plan)
+        except WRONG_REQUEST:
+            series.clear(keep=False)
+            raise
+        series.clear(keep=keep)
+
+    def _announce(self, plans: list[Plan]) -> None:
+        """Take what is known before the engine runs."""
+        self._report.plans = plans
+        self._report.notes += dict.fromkeys(note for plan in plans for note in plan.notes)
+        if self._report.dry_run:
+            costs = [estimate_of(plan, asdict(self._engine)) for plan in plans]
+            self._report.tensors = len(plans[-1].jobs)
+            self._report.bytes_read = sum(cost.bytes_read for cost in costs)
+            self._report.bytes_written = sum(cost.bytes_written for cost in costs)
+
+    def _execute(self, plan: Plan, out: Path, files: Companions, name: str | None = None) -> None:
+        shards = [shard.name for shard in plan.shards]
+        force = self._force if name is None else True  # an intermediate that stands there is stale, and ours
+        with PartialFolder(out) as partial:
+            told = listener(self._progress, name or "")
+            text = _core.execute(plan.to_json(), str(partial.path), self._engine.to_json(), told)
+            report = json.loads(text)
+            partial.keep_only({*shards, *(f"{shard}.part" for shard in shards), JOURNAL})
+            write_record(record(plan, report, hash_inputs=self._engine.hash_inputs), partial.path)
+            write_companions(files, partial.path)
+            if is_empty(out):
+                out.rmdir()
+            _core.commit(str(partial.path), str(out), shards, force)
+        self._report.take(report)
+
+
+def _check(engine: EngineOptions) -> None:
+    if engine.threads is not None and engine.threads < 1:
+        raise ConfigError(f"threads is {engine.threads}: it must be at least 1")
+    if engine.read not in {"auto", "pread", "mmap"}:
+        raise ConfigError(f"read is {engine.read!r}: it must be auto, pread or mmap")
+
+
+def _refuse_beside_plan(**given: object) -> None:
+    for name, value in given.items():
+        if value is not None:
+            what = name.replace("_", " ")
+            raise ConfigError(f"a saved plan fixes the {what}: leave the {what} out, or plan again with it")

@@ -1,0 +1,125 @@
+"""``carrick.json``: from which bytes, by which plan, to which bytes. The same inputs give the same record.
+
+There are no times in it and no absolute paths, so that records of two machines can be compared by `diff`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrick import __version__, _core
+from carrick.names import public_name
+from carrick.summary import options_by_method, parameters_by_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from carrick.plan import Plan
+    from carrick.summary import Value
+
+NAME = "carrick.json"
+
+_CHECKSUM = {
+    "algorithm": "XXH3-128",
+    "form": "hexadecimal, most significant digit first",
+    "of": "the tensor's bytes as they lie in the file: little-endian, row by row, without the header",
+}
+
+
+def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) -> dict[str, Any]:
+    """Everything that tells one merge from another.
+
+    Parameters
+    ----------
+    plan
+        What was run.
+    report
+        What the engine said about it.
+    hash_inputs
+        Read all inputs once more and record the checksum of each file.
+    """
+    shards = [shard.name for shard in plan.shards]
+    return {
+        "format": "carrick-record",
+        "version": 1,
+        "carrick": __version__,
+        "method": plan.meta["method"],
+        "variant": plan.meta["variant"],
+        "seed": plan.seed,
+        "options": {name: _compact(options) for name, options in options_by_method(plan).items()},
+        "dtype": plan.meta["dtype"]["output"],
+        "plan_hash": plan_hash(plan),
+        "inputs": _inputs(plan, hash_inputs=hash_inputs),
+        "checksum": _CHECKSUM,
+        "tensors": {
+            tensor["name"]: {
+                "dtype": tensor["dtype"],
+                "shape": tensor["shape"],
+                "file": shards[tensor["shard"]],
+                "checksum": tensor["checksum"],
+            }
+            for tensor in report["tensors"]
+        },
+        "nan": report["nan"],
+        "inf": report["inf"],
+        "overflow": report["overflow"],
+    }
+
+
+def write_record(content: Mapping[str, Any], folder: Path) -> None:
+    """Write ``carrick.json`` into a folder."""
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    (folder / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def plan_hash(plan: Plan) -> str:
+    """Hash a plan (SHA-256) as on any machine: files by name, size, header instead of path and inode."""
+    content = plan.as_dict()
+    names = _owners(plan)
+    content["files"] = [
+        {
+            "model": names[number],
+            "name": Path(file["path"]).name,
+            "size": file["size"],
+            "header": file["header_hash"],
+        }
+        for number, file in enumerate(content["files"])
+    ]
+    del content["meta"]
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compact(values: Mapping[str, list[Value]]) -> dict[str, Value | list[Value]]:
+    """Leave lists to what differs between tensors."""
+    return {name: found[0] if len(found) == 1 else found for name, found in values.items()}
+
+
+def _owners(plan: Plan) -> dict[int, str]:
+    return {number: public_name(model) for model in plan.meta["models"] for number in model["files"]}
+
+
+def _inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
+    parameters = parameters_by_model(plan)
+    inputs = []
+    for model, values in zip(plan.meta["models"], parameters, strict=True):
+        files = []
+        for number in model["files"]:
+            file = plan.files[number]
+            entry = {"name": Path(file.path).name, "size": file.size, "header_hash": file.header_hash}
+            if hash_inputs:
+                entry["content_hash"] = _core.hash_file(file.path)
+            files.append(entry)
+        inputs.append(
+            {
+                "name": public_name(model),
+                "revision": model["revision"],
+                "role": model["role"],
+                "parameters": _compact(values),
+                "files": files,
+            }
+        )
+    return inputs
