@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Level = Literal["document", "slice", "model"]
 _REACH = {"global": "one value for all models of a tensor", "merge": "one value for the whole merge"}
-_LEVELS: dict[str, tuple[Level, ...]] = {
+LEVELS: dict[str, tuple[Level, ...]] = {
     "model": ("document", "slice", "model"),
     "global": ("document", "slice"),
     "merge": ("document",),
@@ -55,7 +55,7 @@ def read_parameters(
             if name not in NO_EFFECT and name not in method.ignored:
                 raise _unknown(name, method, where, also)
             notes.append(where.note(f"`{name}` changes nothing in `{method.name}` and is ignored."))
-        elif level not in _LEVELS[parameter.scope]:
+        elif level not in LEVELS[parameter.scope]:
             reach = _REACH[parameter.scope]
             raise where.error(
                 f"`{name}` is {reach}; write it under `parameters` of the document, not of a {level}"

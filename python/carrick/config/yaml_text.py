@@ -136,7 +136,7 @@ def _scalar(text: str, tag: str, where: Location) -> Plain:
         case "bool":
             return text.lower() == "true"
         case "int" | "float":
-            number = _number(text.replace("_", ""))
+            number = _number(text.replace("_", ""), tag)
             if number is not None:
                 return number
             raise where.error(f"`{text[:60]}` is not a number")
@@ -144,13 +144,13 @@ def _scalar(text: str, tag: str, where: Location) -> Plain:
             raise where.error(f"the tag `{tag}` is not read; give a plain value")
 
 
-def _number(text: str) -> int | float | None:
+def _number(text: str, tag: str) -> int | float | None:
     if _INT.fullmatch(text):
         return int(text)
     if _RADIX.fullmatch(text):
         return int(text, 0)
     special = text.lower().replace(".inf", "inf").replace(".nan", "nan")
-    return float(special) if _FLOAT.fullmatch(text) else None
+    return float(special) if tag == "float" and _FLOAT.fullmatch(text) else None
 
 
 def _refuse_tag(tag: str, expected: str, where: Location) -> None:
