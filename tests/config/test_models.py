@@ -193,6 +193,19 @@ def test_slices_that_cannot_be_stacked(sources, line, message, refused):
     assert error.line == line
 
 
+def test_slices_over_an_optional_base_list_it(refused):
+    text = "merge_method: nuslerp\nbase_model: base\nparameters: {weight: 1}\nslices:\n- sources: [\n"
+    two = "  {model: A, layer_range: [0, 2]}, {model: B, layer_range: [0, 2]}"
+    assert "the slice does not list the base model `base`" in refused(text + two + "]").message
+    (document,) = loads(text + two + ", {model: base, layer_range: [0, 2]}]")
+    assert str(document.parts[0].base.ref) == "base"
+
+
+def test_a_long_text_is_no_path():
+    (document,) = loads(f"merge_method: passthrough\nmodels: [{{model: {'a' * 5000}@main}}]")
+    assert document.donor.revision == "main"
+
+
 def test_a_slice_may_merge_two_ranges_of_one_model():
     text = "merge_method: slerp\nbase_model: A\nparameters: {t: 0.5}\nslices:\n- sources: "
     (document,) = loads(text + "[{model: A, layer_range: [0, 4]}, {model: A, layer_range: [4, 8]}]")

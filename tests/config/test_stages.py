@@ -35,6 +35,13 @@ def test_a_base_may_be_an_intermediate():
     assert [(each.name, each.depends_on) for each in documents] == [("a", ()), (None, ("a",))]
 
 
+def test_a_revision_names_a_model_and_no_document():
+    documents = loads(document(None, "a@main", "a") + "---\n" + document("a", "X", "Y"))
+    assert [each.depends_on for each in documents] == [(), ("a",)]
+    documents = loads(document(None, "a@main", "B") + "---\n" + document("a", "X", "Y"))
+    assert [each.depends_on for each in documents] == [(), ()]
+
+
 @pytest.mark.parametrize(
     ("texts", "line", "message"),
     [

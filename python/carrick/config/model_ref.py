@@ -50,7 +50,7 @@ def read_model_ref(node: Node, what: str, notes: list[str]) -> ModelRef:
     if isinstance(node, MapNode):
         return _from_mapping(node, what, notes)
     text = as_text(node, what)
-    if Path(text).exists():
+    if _exists(text):
         return ModelRef(text, None, node.where)
     model, plus, adapter = text.partition("+")
     if "+" in adapter:
@@ -59,6 +59,13 @@ def read_model_ref(node: Node, what: str, notes: list[str]) -> ModelRef:
     if plus:
         raise _no_adapter(node, what, str(ref), str(_with_revision(adapter, node, what)))
     return ref
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # a text too long for a file's name
+        return False
 
 
 def _with_revision(text: str, node: Node, what: str) -> ModelRef:

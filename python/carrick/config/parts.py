@@ -91,7 +91,7 @@ def _read_slice(node: Node, method: Method, base_model: ModelRef | None, notes: 
     sources = [_read_source(item, method, SOURCE_KEYS, "`sources`", notes) for item in items]
     layers = _common_length(sources)
     if (
-        method.base == "required"
+        method.base != "unused"
         and base_model is not None
         and all(base_model != source.ref for source in sources)
     ):

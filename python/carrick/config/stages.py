@@ -38,7 +38,11 @@ def in_order(documents: Sequence[Document]) -> list[Document]:
         replace(
             document,
             depends_on=tuple(
-                dict.fromkeys(ref.path for ref in document.referenced_models if ref.path in named)
+                dict.fromkeys(
+                    ref.path
+                    for ref in document.referenced_models
+                    if ref.revision is None and ref.path in named
+                )
             ),
         )
         for document in documents
