@@ -35,7 +35,7 @@ def kept_count(n: int, density: float, rule: str = "at_least_one") -> int:
 def descending(delta: Array) -> Array:
     """Flat indices from the largest magnitude to the smallest; among equals the lower index is the larger."""
     key = magnitude_rank_key(delta.reshape(-1))
-    return np.lexsort((np.arange(key.size), np.iinfo(key.dtype).max - key))
+    return np.argsort(np.iinfo(key.dtype).max - key, kind="stable")
 
 
 def trim_mask(

@@ -1,0 +1,1 @@
+"""Checkpoints as other libraries write them."""

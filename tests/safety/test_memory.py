@@ -1,0 +1,111 @@
+"""A merge whose largest tensor is four times the budget, under a hard limit of the budget."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import carrick
+from oracles.files import read_model
+from safety.digests import digest
+from safety.large import ties_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 2**20
+BUDGET = 64 * MIB
+
+# RLIMIT_DATA counts private writable memory, as VmData does: what is in use after import, plus the budget.
+SCRIPT = """
+import json, resource, sys, threading, time
+import carrick, carrick.merge
+config, out, budget, limited = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "1"
+
+def status(key):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(key + ":"))
+
+plan = carrick.plan(config)
+peak, done = 0, threading.Event()
+def watch():
+    global peak
+    while not done.is_set():
+        peak = max(peak, status("RssAnon"))
+        time.sleep(0.0005)
+thread = threading.Thread(target=watch)
+thread.start()
+time.sleep(0.01)
+before, before_data = status("RssAnon"), status("VmData")
+if limited:
+    resource.setrlimit(resource.RLIMIT_DATA, (before_data + budget, resource.RLIM_INFINITY))
+carrick.merge(None, out, plan=plan, memory=budget, threads=2)
+done.set()
+thread.join()
+print(json.dumps({"grown": peak - before, "peak": peak}))
+"""
+
+
+def merge_in_a_process(
+    config: dict[str, Any], out: Path, budget: int, limited: bool = True
+) -> dict[str, int]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, json.dumps(config), str(out), str(budget), str(int(limited))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measured: dict[str, int] = json.loads(done.stdout)
+    return measured
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_DATA") or sys.platform != "linux", reason="needs Linux")
+def test_a_tensor_of_four_budgets(tmp_path: Path) -> None:
+    tensors = {"a.huge.weight": 4 * BUDGET // 2, "b.small.weight": 1 << 20}
+    config = ties_config(tmp_path, tensors)
+    measured = merge_in_a_process(config, tmp_path / "out", BUDGET)
+    assert measured["grown"] < BUDGET, f"{measured['grown'] / MIB:.1f} MiB"
+    got = read_model(tmp_path / "out")
+    assert got["a.huge.weight"].nbytes == 4 * BUDGET
+    carrick.merge(config, tmp_path / "again", memory="1GiB")
+    assert digest(tmp_path / "again") == digest(tmp_path / "out")
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "dare_ties": {"weight": 0.5, "density": 0.4},
+    "breadcrumbs": {"weight": 0.5, "density": 0.4},
+    "della": {"weight": 0.5, "density": 0.4},
+    "nuslerp": {"weight": 0.5},
+    "model_stock": {},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("variant", ["paper", "reference"])
+def test_statistics_of_the_whole_model(variant: str, tmp_path: Path) -> None:
+    """Eight tensors of the budget each; nothing but counts may be kept of them."""
+    budget = 32 * MIB
+    config = ties_config(tmp_path, {f"t{i}.weight": budget // 4 for i in range(8)}) | {"variant": variant}
+    measured = merge_in_a_process(config, tmp_path / "out", budget)
+    assert measured["grown"] < budget, f"{measured['grown'] / MIB:.1f} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("method", METHODS)
+def test_other_methods(method: str, tmp_path: Path) -> None:
+    budget = 32 * MIB
+    config = ties_config(tmp_path, {"huge.weight": 4 * budget // 2})
+    config["merge_method"] = method
+    for model in config["models"]:
+        model["parameters"] = METHODS[method]
+    measured = merge_in_a_process(config, tmp_path / "out", budget)
+    assert measured["grown"] < budget, f"{measured['grown'] / MIB:.1f} MiB"
