@@ -14,7 +14,7 @@ from carrick.documents import Series
 from carrick.errors import ConfigError
 from carrick.finish import check_meta, companions, write_companions
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
-from carrick.output_folder import check_replaceable, is_empty
+from carrick.output_folder import check_replaceable
 from carrick.partial import JOURNAL, WRONG_REQUEST, PartialFolder
 from carrick.plan import Plan, check_output_of_plan, estimate_of, load_plan
 from carrick.plan.output import check_room
@@ -265,8 +265,6 @@ class _Run:
             partial.keep_only({*shards, *(f"{shard}.part" for shard in shards), JOURNAL})
             write_record(record(plan, report, hash_inputs=self._engine.hash_inputs), partial.path)
             write_companions(files, partial.path)
-            if is_empty(out):
-                out.rmdir()
             _core.commit(str(partial.path), str(out), shards, force)
         self._report.take(report)
 

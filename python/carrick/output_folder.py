@@ -22,7 +22,7 @@ def check_replaceable(out: Path, *, force: bool) -> None:
         return
     if not out.is_dir():
         raise PlanError(f"{out} is a file; give a folder that does not exist yet")
-    if is_empty(out):
+    if not out.is_symlink() and next(out.iterdir(), None) is None:
         return
     if not force:
         raise PlanError(f"{out} exists already; choose another folder, or replace it with --force")
@@ -34,8 +34,3 @@ def check_replaceable(out: Path, *, force: bool) -> None:
         raise PlanError(
             f"{out} holds no model, so --force does not replace it; remove it yourself if you mean it"
         )
-
-
-def is_empty(folder: Path) -> bool:
-    """Whether a folder is there and has nothing in it."""
-    return folder.is_dir() and next(folder.iterdir(), None) is None

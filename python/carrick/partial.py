@@ -78,8 +78,9 @@ class PartialFolder:
                 entry.unlink()
 
     def _worth_keeping(self) -> bool:
+        """Whether a tensor is finished: the journal's first line only says which run this is."""
         with suppress(OSError):
-            return (self.path / JOURNAL).stat().st_size > 0 or any(self.path.glob("*.safetensors"))
+            return (self.path / JOURNAL).read_bytes().count(b"\n") > 1
         return False
 
     def _remove(self) -> None:

@@ -59,9 +59,9 @@ def _say(found: Comparison, *, everything: bool) -> None:
 
 
 _WORDS = {
-    "differs": "with other values",
-    "dtype": "with another type",
-    "shape": "with another shape",
+    "differs": "other values",
+    "dtype": "other type",
+    "shape": "other shape",
     "only in A": "only in A",
     "only in B": "only in B",
 }
