@@ -1,5 +1,21 @@
-//! The extension module `carrick._core`.
-use pyo3::prelude::*;
+//! The extension module `carrick._core`: argument conversion, signals, errors; no mathematics.
 
-#[pymodule]
-mod _core {}
+mod arrays;
+mod errors;
+mod files;
+mod info;
+mod run;
+
+#[pyo3::pymodule]
+mod _core {
+    #[pymodule_export]
+    use crate::arrays::merge_arrays;
+    #[pymodule_export]
+    use crate::errors::{CarrickError, FormatError, PlanError};
+    #[pymodule_export]
+    use crate::files::{compare, hash_file, read_header};
+    #[pymodule_export]
+    use crate::info::{build_info, methods, simd_level, simd_levels};
+    #[pymodule_export]
+    use crate::run::{commit, estimate, execute};
+}

@@ -1,1 +1,15 @@
-//! (under construction)
+//! Arithmetic on slices. Kernels know slices and nothing else; a tile's worth of them stays in the first-level cache.
+
+pub mod combine;
+pub mod consensus;
+pub mod convert;
+pub mod level;
+pub mod random;
+pub mod real;
+pub mod reduce;
+pub mod select;
+pub mod trim;
+
+/// Elements that a method takes through all its steps before it goes on: small enough for the arrays of several models
+/// to stay in the first-level cache.
+pub const BLOCK: usize = 1024;

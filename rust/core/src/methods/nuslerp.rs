@@ -1,5 +1,6 @@
 //! Spherical interpolation with weights, of models or of task vectors, whole or row by row.
 
+use super::measured::Dots;
 use super::table::{Base, Family, Method, Parameter, Scope, WEIGHT, switch};
 
 const FLATTEN: Parameter = switch(
@@ -31,3 +32,15 @@ pub const METHOD: Method = Method {
     variants: &[],
     ignored: &["int8_mask"],
 };
+
+/// The factors of two vectors with these weights; the straight line where they point the same way or opposite ways.
+pub fn coefficients(dots: &Dots, weights: [f64; 2]) -> Vec<f64> {
+    let sum = weights[0] + weights[1];
+    let t = if sum.abs() < 1e-6 { 0.5 } else { weights[1] / sum };
+    let cosine = (dots.of(0, 1) / (dots.norm(0).max(1e-7) * dots.norm(1).max(1e-7))).clamp(-1.0, 1.0);
+    if 1.0 - cosine * cosine <= 1e-16 {
+        return vec![1.0 - t, t];
+    }
+    let angle = cosine.acos();
+    vec![((1.0 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin()]
+}

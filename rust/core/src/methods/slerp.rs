@@ -1,5 +1,6 @@
 //! Interpolation along the arc between two models.
 
+use super::measured::Dots;
 use super::table::{Base, Family, Method, Parameter, Scope, required};
 
 const T: Parameter = required("t", Scope::Global, "Position on the arc: 0 is the base model, 1 the other.");
@@ -19,3 +20,17 @@ pub const METHOD: Method = Method {
     variants: &[],
     ignored: &["int8_mask"],
 };
+
+/// Two vectors whose cosine is above this are interpolated on a straight line.
+const PARALLEL: f64 = 0.9995;
+
+/// The factors of the two models. Vectors without a length have no direction: they are taken as they are.
+pub fn coefficients(dots: &Dots, t: f64) -> Vec<f64> {
+    let unit = |norm: f64| if norm > 1e-8 { norm } else { 1.0 };
+    let cosine = (dots.of(0, 1) / (unit(dots.norm(0)) * unit(dots.norm(1)))).clamp(-1.0, 1.0);
+    if cosine.abs() > PARALLEL {
+        return vec![1.0 - t, t];
+    }
+    let angle = cosine.acos();
+    vec![((1.0 - t) * angle).sin() / angle.sin(), (t * angle).sin() / angle.sin()]
+}

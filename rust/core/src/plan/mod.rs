@@ -1,5 +1,7 @@
 //! The plan: the only thing that crosses from the planner. Flat, versioned, complete.
 
+mod check;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,292 @@
-//! (under construction)
+//! Carrying out a plan: the only place with threads.
+
+pub mod arrays;
+pub mod budget;
+mod checksum;
+pub mod hooks;
+mod pool;
+mod schedule;
+pub mod work;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::kernels::level::Level;
+use crate::methods::operation::Counts;
+use crate::plan::{Job, Plan};
+use crate::source::{Bytes, ReadMode, open_all};
+use crate::writer::{Resume, Writer, WriterOptions, checksum::to_hex, clear, resume};
+use budget::{Budget, DEFAULT_MEMORY};
+use checksum::Pieces;
+use hooks::Hooks;
+use pool::Sink;
+use schedule::Schedule;
+use work::{Settings, Work, compile};
+
+/// What a caller may choose about a run; none of it changes a byte of the result.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Bytes the run may allocate.
+    pub memory: Option<u64>,
+    pub threads: Option<usize>,
+    pub read: Read,
+    /// Refuse inputs with NaN or infinities.
+    pub check_finite: bool,
+    /// Elements of a tile.
+    pub tile: Option<u64>,
+    /// Begin anew even where a former run can be continued.
+    pub fresh: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Read {
+    /// Positional reads: never slower in our measurements, and safe where files shrink.
+    #[default]
+    Auto,
+    Pread,
+    Mmap,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub tensors: Vec<TensorReport>,
+    pub resumed_tensors: usize,
+    /// Why a former run could not be continued.
+    pub stale: Option<String>,
+    pub nan: BTreeMap<String, u64>,
+    pub inf: BTreeMap<String, u64>,
+    pub overflow: BTreeMap<String, u64>,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub seconds: f64,
+    pub threads: usize,
+    pub simd: &'static str,
+    pub read: &'static str,
+    pub write: &'static str,
+    pub memory: Budget,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct TensorReport {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<u64>,
+    pub shard: String,
+    pub checksum: String,
+}
+
+impl Options {
+    pub fn budget(&self, plan: &Plan) -> Result<Budget> {
+        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        Budget::new(plan, self.memory.unwrap_or(DEFAULT_MEMORY), threads, self.tile)
+    }
+}
+
+/// Bytes that the passes over a plan's jobs read, and bytes that they write.
+pub fn traffic(works: &[Work<'_>]) -> (u64, u64) {
+    works.iter().fold((0, 0), |(read, written), work| {
+        let passes = (0..work.operation.measures().len()).filter(|&pass| work.operation.reads_all(pass)).count() as u64;
+        (read + (passes + 1) * work.elements * work.bytes_in, written + work.elements * work.size as u64)
+    })
+}
+
+/// What a plan takes, found without opening its files.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Estimate {
+    #[serde(flatten)]
+    pub memory: Budget,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+}
+
+pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
+    plan.check()?;
+    let memory = options.budget(plan)?;
+    let settings = Settings { level: Level::SCALAR, seed: 0, tile: memory.tile, max_listed: memory.max_listed };
+    let nothing = crate::source::Memory(&[]);
+    let sources = vec![&nothing as &dyn Bytes; plan.files.len()];
+    let (bytes_read, bytes_written) = traffic(&compile(&plan.jobs, &sources, settings)?);
+    Ok(Estimate { memory, bytes_read, bytes_written })
+}
+
+/// Carries out `plan` in the folder `partial`, continuing what a former run left there.
+pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) -> Result<Report> {
+    let began = Instant::now();
+    plan.check()?;
+    let budget = options.budget(plan)?;
+    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
+    let files = open_all(&plan.files, mode)?;
+    plan.check_ranges(&files.iter().map(crate::source::InputFile::data_bytes).collect::<Vec<_>>())?;
+    let sources: Vec<&dyn Bytes> = files.iter().map(|file| file as &dyn Bytes).collect();
+    let settings =
+        Settings { level: Level::detect(), seed: plan.seed, tile: budget.tile, max_listed: budget.max_listed };
+    let works = compile(&plan.jobs, &sources, settings)?;
+
+    if options.fresh {
+        clear(partial)?;
+    }
+    let resumed = resume(partial, plan)?;
+    let mut checksums: Vec<Option<u128>> = vec![None; plan.jobs.len()];
+    for finished in resumed.finished() {
+        checksums[finished.job] = Some(finished.checksum);
+    }
+    let skip: Vec<bool> = checksums.iter().map(Option::is_some).collect();
+    let writing = WriterOptions { block_bytes: budget.block_bytes, blocks: budget.blocks, ..WriterOptions::default() };
+    let writer = Writer::create(partial, plan, &resumed.kept(plan)?, writing)?;
+    let (bytes_read, _) = traffic(&works);
+    let bytes_written: u64 = plan.shards.iter().map(|shard| shard.data_bytes).sum();
+    hooks.set_totals(bytes_read + bytes_written, plan.jobs.len() - resumed.finished().len());
+
+    let sink = Files::new(plan, &writer, budget.block_bytes, checksums, options.check_finite);
+    let outcome = pool::run(&works, &Schedule::new(&works, budget.tile, &skip), &sink, budget.threads, hooks);
+    let Files { finished, .. } = sink;
+    // Dropping the writer records what is complete.
+    outcome?;
+    let written = writer.finish()?;
+    for file in &files {
+        file.require_unchanged()?;
+    }
+    let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut report = Report {
+        tensors: Vec::with_capacity(plan.jobs.len()),
+        resumed_tensors: resumed.finished().len(),
+        stale: if let Resume::Stale { reason } = &resumed { Some(reason.clone()) } else { None },
+        nan: BTreeMap::new(),
+        inf: BTreeMap::new(),
+        overflow: BTreeMap::new(),
+        bytes_read,
+        bytes_written: written.bytes,
+        seconds: 0.0,
+        threads: budget.threads,
+        simd: settings.level.name(),
+        read: if mode == ReadMode::Mmap { "mmap" } else { "pread" },
+        write: if written.direct { "direct" } else { "buffered" },
+        memory: budget,
+    };
+    for (job, (checksum, counts)) in plan.jobs.iter().zip(finished) {
+        report.add(plan, job, checksum, counts);
+    }
+    report.seconds = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+impl Report {
+    fn add(&mut self, plan: &Plan, job: &Job, checksum: Option<u128>, counts: Counts) {
+        self.tensors.push(TensorReport {
+            name: job.name.clone(),
+            dtype: job.dtype,
+            shape: job.shape.clone(),
+            shard: plan.shards[job.shard].name.clone(),
+            checksum: checksum.map_or_else(String::new, to_hex),
+        });
+        for (list, count) in
+            [(&mut self.nan, counts.nan), (&mut self.inf, counts.infinite), (&mut self.overflow, counts.overflow)]
+        {
+            if count > 0 {
+                list.insert(job.name.clone(), count);
+            }
+        }
+    }
+}
+
+/// The output shards as a sink.
+struct Files<'a> {
+    plan: &'a Plan,
+    writer: &'a Writer,
+    block_bytes: usize,
+    pieces: Vec<Pieces>,
+    check_finite: bool,
+    finished: Mutex<Vec<(Option<u128>, Counts)>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(
+        plan: &'a Plan,
+        writer: &'a Writer,
+        block_bytes: usize,
+        checksums: Vec<Option<u128>>,
+        check_finite: bool,
+    ) -> Self {
+        let nbytes = |job: &Job| job.elements() * job.dtype.bits() / 8;
+        Self {
+            plan,
+            writer,
+            block_bytes,
+            pieces: plan.jobs.iter().map(|job| Pieces::new(nbytes(job))).collect(),
+            check_finite,
+            finished: Mutex::new(checksums.into_iter().map(|checksum| (checksum, Counts::default())).collect()),
+        }
+    }
+}
+
+impl Files<'_> {
+    /// Rows longer than a block are merged apart and handed over in pieces.
+    fn write_long(
+        &self,
+        index: usize,
+        begin: u64,
+        len: usize,
+        merge: &mut dyn FnMut(&mut [u8]) -> Result<Counts>,
+    ) -> Result<Counts> {
+        let job = &self.plan.jobs[index];
+        let mut bytes = vec![0; len];
+        let counts = merge(&mut bytes)?;
+        self.pieces[index].add(begin, &bytes);
+        for (piece, bytes) in bytes.chunks(self.block_bytes).enumerate() {
+            let begin = job.offset + begin + (piece * self.block_bytes) as u64;
+            self.writer.fill(job.shard, begin, bytes.len(), |out| {
+                out.copy_from_slice(bytes);
+                Ok(())
+            })?;
+        }
+        Ok(counts)
+    }
+}
+
+impl Sink for Files<'_> {
+    fn write(
+        &self,
+        index: usize,
+        range: Range<u64>,
+        merge: &mut dyn FnMut(&mut [u8]) -> Result<Counts>,
+    ) -> Result<Counts> {
+        let (job, size) = (&self.plan.jobs[index], self.plan.jobs[index].dtype.size() as u64);
+        let (begin, len) = (range.start * size, ((range.end - range.start) * size) as usize);
+        let counts = if len <= self.block_bytes {
+            self.writer.fill(job.shard, job.offset + begin, len, |out| {
+                let counts = merge(out)?;
+                self.pieces[index].add(begin, out);
+                Ok(counts)
+            })?
+        } else {
+            self.write_long(index, begin, len, merge)?
+        };
+        if self.check_finite && counts.nan + counts.infinite > 0 {
+            let Counts { nan, infinite, .. } = counts;
+            let reason = format!("{nan} NaN and {infinite} infinities among the inputs, which --check-finite refuses");
+            return Err(Error::tensor(&job.name, reason));
+        }
+        Ok(counts)
+    }
+
+    fn finish(&self, index: usize, counts: Counts) -> Result<()> {
+        let checksum = self.pieces[index].finish();
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)[index] = (Some(checksum), counts);
+        self.writer.finished(index, checksum);
+        Ok(())
+    }
+
+    fn cancel(&self) {
+        self.writer.cancel();
+    }
+}

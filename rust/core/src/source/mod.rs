@@ -3,6 +3,7 @@
 //! A range is asked for by its place in the data section; whether it was read into the caller's buffer or is a view of a
 //! mapping is the source's business. Nothing here knows what the bytes mean: [`crate::kernels`] converts them.
 
+mod compare;
 mod files;
 mod header;
 mod identity;
@@ -10,6 +11,7 @@ mod positional;
 
 use crate::error::{Error, Result};
 
+pub use compare::{Difference, Region, compare, hash_file};
 pub use files::{InputFile, ReadMode, open_all};
 pub use header::{Header, MAX_HEADER_BYTES, MAX_RANK, TensorInfo, read_header};
 

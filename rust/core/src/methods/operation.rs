@@ -1,0 +1,141 @@
+//! What the engine asks of a method: measuring passes over tiles, then one writing pass.
+
+use std::ops::Range;
+
+use crate::dtype::Dtype;
+use crate::error::Result;
+use crate::source::Bytes;
+
+/// A stored tensor. (Scaled payloads, low-rank products and sums of these will stand beside it.)
+#[derive(Clone, Copy)]
+pub struct Stored<'a> {
+    pub bytes: &'a dyn Bytes,
+    pub begin: u64,
+    pub dtype: Dtype,
+}
+
+/// The inputs of one output tensor and what is known about it beforehand.
+pub struct Tensor<'a> {
+    pub name: &'a str,
+    pub elements: u64,
+    /// Length of the last dimension.
+    pub row: u64,
+    pub dtype: Dtype,
+    /// The base first, where the method has one.
+    pub inputs: Vec<Stored<'a>>,
+}
+
+impl Tensor<'_> {
+    /// The bytes of a range of elements of one input.
+    pub fn read<'b>(&'b self, input: usize, range: &Range<u64>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
+        let stored = &self.inputs[input];
+        let size = stored.dtype.size() as u64;
+        stored.bytes.read(stored.begin + range.start * size, ((range.end - range.start) * size) as usize, buffer)
+    }
+
+    /// The bytes of a range of elements of every input.
+    pub fn read_all<'b>(&'b self, range: &Range<u64>, buffers: &'b mut Buffers) -> Result<Vec<&'b [u8]>> {
+        buffers.0.resize_with(self.inputs.len().max(buffers.0.len()), Vec::new);
+        buffers.0.iter_mut().take(self.inputs.len()).enumerate().map(|(i, b)| self.read(i, range, b)).collect()
+    }
+
+    /// The bytes of a range of elements of two inputs.
+    pub fn read_pair<'b>(
+        &'b self,
+        first: usize,
+        second: usize,
+        range: &Range<u64>,
+        buffers: &'b mut Buffers,
+    ) -> Result<[&'b [u8]; 2]> {
+        buffers.0.resize_with(buffers.0.len().max(2), Vec::new);
+        let (one, other) = buffers.0.split_at_mut(1);
+        Ok([self.read(first, range, &mut one[0])?, self.read(second, range, &mut other[0])?])
+    }
+
+    /// Says that nothing will read this range again.
+    pub fn release(&self, range: &Range<u64>) {
+        for stored in &self.inputs {
+            let size = stored.dtype.size() as u64;
+            stored.bytes.release(stored.begin + range.start * size, (range.end - range.start) * size);
+        }
+    }
+}
+
+/// Elements of one input that are read at a time: they stay in the second-level cache until they are used.
+pub const READ: u64 = 1 << 17;
+
+/// Cuts a range into pieces to read, each a whole number of blocks long but for the last.
+pub fn pieces(range: Range<u64>, block: usize) -> impl Iterator<Item = Range<u64>> {
+    let step = (READ / block as u64).max(1) * block as u64;
+    (range.start..range.end).step_by(step as usize).map(move |start| start..(start + step).min(range.end))
+}
+
+/// A thread's reading buffers, one for each input.
+#[derive(Default)]
+pub struct Buffers(Vec<Vec<u8>>);
+
+/// How a pass cuts a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tiling {
+    /// Equal runs of elements.
+    Flat,
+    /// Runs of whole rows.
+    Rows,
+    /// One piece, read bit by bit.
+    Whole,
+}
+
+/// Entries worth reporting, counted while a tile was merged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// NaN among the inputs.
+    pub nan: u64,
+    /// Infinities among the inputs.
+    pub infinite: u64,
+    /// Finite results that the output type cannot hold.
+    pub overflow: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.nan += other.nan;
+        self.infinite += other.infinite;
+        self.overflow += other.overflow;
+    }
+}
+
+/// A method applied to one tensor, with its numbers resolved.
+pub trait Operation: Send + Sync {
+    /// The measuring passes, in order, and how each cuts the tensor.
+    fn measures(&self) -> &[Tiling] {
+        &[]
+    }
+
+    /// Whether a measuring pass reads the whole tensor, rather than a sample of it.
+    fn reads_all(&self, _pass: usize) -> bool {
+        true
+    }
+
+    /// How the writing pass cuts the tensor.
+    fn tiling(&self) -> Tiling {
+        Tiling::Flat
+    }
+
+    /// Whether a measure ranges over several tensors: all of them are then measured before any is written.
+    fn is_model_wide(&self) -> bool {
+        false
+    }
+
+    /// Folds a tile into a measure. Tiles come from several threads, in any order.
+    fn measure(&self, _pass: usize, _range: Range<u64>, _buffers: &mut Buffers) -> Result<()> {
+        Ok(())
+    }
+
+    /// Called once when every tile of a pass was measured.
+    fn resolve(&self, _pass: usize, _buffers: &mut Buffers) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes a tile of the result.
+    fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts>;
+}

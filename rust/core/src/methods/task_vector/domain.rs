@@ -1,0 +1,234 @@
+//! The entries that one trim ranges over: a tensor's, or those of the whole model.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::recipe::{Drop, Recipe};
+use crate::error::{Error, Result};
+use crate::kernels::BLOCK;
+use crate::kernels::combine::subtract;
+use crate::kernels::convert::Element;
+use crate::kernels::level::Level;
+use crate::kernels::real::Real;
+use crate::kernels::select::{SLACK, Scan};
+use crate::methods::operation::{Buffers, Tensor};
+use crate::methods::threshold::{Entries, Finder, Threshold, sample_size};
+
+/// Neighbouring entries that are sampled together.
+const RUN: u64 = 512;
+
+/// Fewer entries than this are all kept rather than sampled.
+const SAMPLED: u64 = 1 << 17;
+
+/// The searches of one model: for the entries to keep, and for the outliers to drop.
+pub struct Search<R: Real> {
+    pub keep: Finder<R>,
+    pub outliers: Option<Finder<R>>,
+}
+
+impl<R: Real> Search<R> {
+    fn new(recipe: &Recipe, model: usize, total: u64, tiles: u64, max_listed: usize) -> Self {
+        let finder = |rank, with_equals| Finder::new(rank, total, with_equals, tiles, max_listed);
+        let settings = &recipe.models[model];
+        match recipe.drop {
+            Drop::Window => {
+                let (below, kept) = settings.window(total);
+                Self {
+                    keep: finder(total - below, false),
+                    outliers: Some(finder(total - below - kept, false)),
+                }
+            }
+            _ => {
+                let kept = recipe.kept(settings.density, total);
+                Self { keep: finder(kept, recipe.with_equals), outliers: None }
+            }
+        }
+    }
+
+    fn finders(&self) -> impl Iterator<Item = &Finder<R>> {
+        std::iter::once(&self.keep).chain(&self.outliers)
+    }
+}
+
+pub struct Domain<'a, R: Real> {
+    level: Level,
+    tile: u64,
+    based: bool,
+    members: Vec<Arc<Tensor<'a>>>,
+    /// Position of each member's first entry, and the total behind the last.
+    starts: Vec<u64>,
+    /// Number of each member's first tile, and the count behind the last.
+    first_tiles: Vec<u64>,
+    pub searches: Vec<Search<R>>,
+    unsampled: AtomicUsize,
+    unscanned: AtomicUsize,
+}
+
+impl<'a, R: Scan + Element> Domain<'a, R> {
+    /// `members` in the order of their positions: names in byte order.
+    pub fn new(
+        level: Level,
+        tile: u64,
+        max_listed: usize,
+        recipe: &Recipe,
+        members: Vec<Arc<Tensor<'a>>>,
+    ) -> Result<Self> {
+        let running = |mut sum: u64, item: u64| -> (u64, u64) {
+            let before = sum;
+            sum += item;
+            (before, sum)
+        };
+        let (mut starts, mut first_tiles, mut total, mut tiles) = (Vec::new(), Vec::new(), 0, 0);
+        for member in &members {
+            if member.inputs.len() != recipe.input(recipe.models.len()) {
+                return Err(Error::tensor(member.name, "a trim over the whole model needs every model to have it"));
+            }
+            let (start, end) = running(total, member.elements);
+            let (first, next) = running(tiles, member.elements.div_ceil(tile));
+            starts.push(start);
+            first_tiles.push(first);
+            (total, tiles) = (end, next);
+        }
+        starts.push(total);
+        first_tiles.push(tiles);
+        let trims = matches!(recipe.drop, Drop::Trim | Drop::Window);
+        let models = if trims { recipe.models.len() } else { 0 };
+        let count = || AtomicUsize::new(members.len());
+        Ok(Self {
+            level,
+            tile,
+            based: recipe.based,
+            searches: (0..models).map(|model| Search::new(recipe, model, total, tiles, max_listed)).collect(),
+            unsampled: count(),
+            unscanned: count(),
+            members,
+            starts,
+            first_tiles,
+        })
+    }
+
+    /// Whether any entries have to be looked at before the thresholds are known.
+    pub fn is_open(&self) -> bool {
+        self.searches.iter().flat_map(Search::finders).any(Finder::is_open)
+    }
+
+    pub fn start_of(&self, member: usize) -> u64 {
+        self.starts[member]
+    }
+
+    pub fn keep(&self, model: usize) -> Threshold<R::Bits> {
+        self.searches[model].keep.threshold()
+    }
+
+    pub fn outliers(&self, model: usize) -> Threshold<R::Bits> {
+        self.searches[model].outliers.as_ref().map_or(Threshold::NOTHING, Finder::threshold)
+    }
+
+    /// Says that a member is ready for sampling; the last one to come draws the sample.
+    pub fn sample(&self, buffers: &mut Buffers) -> Result<()> {
+        if self.unsampled.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        let total = self.starts[self.members.len()];
+        for (model, search) in self.searches.iter().enumerate() {
+            if search.finders().all(|finder| !finder.is_open()) {
+                continue;
+            }
+            let mut sample = if total < SAMPLED { None } else { Some(self.draw(model, total, buffers)?) };
+            for finder in search.finders() {
+                finder.set_sample(sample.as_deref_mut());
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys of evenly spread runs of entries of one model.
+    fn draw(&self, model: usize, total: u64, buffers: &mut Buffers) -> Result<Vec<R::Bits>> {
+        let size = sample_size(total);
+        let mut keys = Vec::with_capacity(size as usize);
+        let runs = size / RUN;
+        for run in 0..runs {
+            let place = (u128::from(total) * (2 * u128::from(run) + 1) / (2 * u128::from(runs))) as u64;
+            let member = self.starts.partition_point(|&start| start <= place) - 1;
+            let (tensor, within) = (&self.members[member], place - self.starts[member]);
+            let end = (within + RUN).min(tensor.elements);
+            let range = end.saturating_sub(RUN)..end;
+            self.deltas(tensor, model, range, buffers, &mut |_, x: &[R]| {
+                keys.extend(x.iter().map(|x| x.key()));
+            })?;
+        }
+        Ok(keys)
+    }
+
+    /// Scans the deltas of one model at the entries behind `at` of a member.
+    pub fn scan(&self, member: usize, model: usize, at: u64, x: &[R], keys: &mut Vec<R::Bits>) {
+        keys.resize(keys.len().max(x.len() + SLACK), <R::Bits as crate::kernels::real::Key>::ZERO);
+        let tile = self.first_tiles[member] + at / self.tile;
+        for finder in self.searches[model].finders().filter(|finder| finder.is_open()) {
+            let found = R::scan(self.level, x, finder.bracket(), keys);
+            finder.add(tile, found, &keys[..found.within]);
+        }
+    }
+
+    /// Says that all of a member was scanned; the last one to come resolves the searches.
+    pub fn resolve(&self, buffers: &mut Buffers) -> Result<()> {
+        if self.unscanned.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(());
+        }
+        for (model, search) in self.searches.iter().enumerate() {
+            for finder in search.finders() {
+                finder.resolve(self.level, &mut Reader { domain: self, model, buffers })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out the deltas of one model over a range, block by block.
+    fn deltas(
+        &self,
+        tensor: &Tensor<'_>,
+        model: usize,
+        range: Range<u64>,
+        buffers: &mut Buffers,
+        each: &mut dyn FnMut(u64, &[R]),
+    ) -> Result<()> {
+        let input = model + usize::from(self.based);
+        let [base, tuned] = tensor.read_pair(0, input, &range, buffers)?;
+        let types = [tensor.inputs[0].dtype, tensor.inputs[input].dtype];
+        let (mut b, mut x) = ([R::ZERO; BLOCK], [R::ZERO; BLOCK]);
+        let blocks = base.chunks(BLOCK * types[0].size()).zip(tuned.chunks(BLOCK * types[1].size()));
+        for (block, (base, tuned)) in blocks.enumerate() {
+            let len = tuned.len() / types[1].size();
+            R::load(self.level, types[1], tuned, &mut x[..len]);
+            if self.based {
+                R::load(self.level, types[0], base, &mut b[..len]);
+                subtract(self.level, &mut x[..len], &b[..len]);
+            }
+            each(range.start + (block * BLOCK) as u64, &x[..len]);
+        }
+        Ok(())
+    }
+}
+
+/// Reads the deltas of one model again, for a search that needs it.
+struct Reader<'r, 'a, R: Real> {
+    domain: &'r Domain<'a, R>,
+    model: usize,
+    buffers: &'r mut Buffers,
+}
+
+impl<R: Scan + Element> Entries<R> for Reader<'_, '_, R> {
+    fn visit(&mut self, tile: u64, each: &mut dyn FnMut(u64, &[R])) -> Result<()> {
+        let domain = self.domain;
+        let member = domain.first_tiles.partition_point(|&first| first <= tile) - 1;
+        let (tensor, start) = (&domain.members[member], (tile - domain.first_tiles[member]) * domain.tile);
+        let range = start..(start + domain.tile).min(tensor.elements);
+        let first = domain.starts[member];
+        domain.deltas(tensor, self.model, range, self.buffers, &mut |at, x| each(first + at, x))
+    }
+
+    fn tiles(&self) -> u64 {
+        self.domain.first_tiles[self.domain.members.len()]
+    }
+}

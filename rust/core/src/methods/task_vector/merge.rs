@@ -1,0 +1,218 @@
+//! The steps from loaded deltas to stored results, a block at a time.
+
+use std::ops::Range;
+
+use super::TaskVector;
+use super::drop::Space;
+use super::recipe::{Aggregate, Consensus, Vote, ZeroVote};
+use crate::error::Result;
+use crate::kernels::combine::{add_scaled, add_to_base, divide, scale, subtract};
+use crate::kernels::consensus::{
+    apply_signs, divide_by, elect, gather, gather_largest, vote_by_sign, vote_by_sum,
+};
+use crate::kernels::convert::{Element, count_overflow, count_special};
+use crate::kernels::select::Scan;
+use crate::methods::operation::{Buffers, Counts, pieces};
+
+/// Working arrays of one block of all models.
+pub struct Workspace<'w, 'a, R: Scan + Element> {
+    operation: &'w TaskVector<'a, R>,
+    /// Room of one array.
+    block: usize,
+    /// Elements of the block at hand.
+    len: usize,
+    base: Vec<R>,
+    /// One model's deltas behind the other's.
+    deltas: Vec<R>,
+    votes: Vec<R>,
+    divisors: Vec<R>,
+    merged: Vec<R>,
+    /// Where a NaN came in, if anything in the block was not finite.
+    nan: Option<Vec<bool>>,
+    counts: Counts,
+    space: Space<R>,
+}
+
+impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
+    pub fn new(operation: &'w TaskVector<'a, R>) -> Self {
+        let block = operation.block();
+        let array = || vec![R::ZERO; block];
+        Self {
+            operation,
+            block,
+            len: 0,
+            base: array(),
+            deltas: vec![R::ZERO; block * operation.recipe.models.len()],
+            votes: array(),
+            divisors: array(),
+            merged: array(),
+            nan: None,
+            counts: Counts::default(),
+            space: Space::default(),
+        }
+    }
+
+    pub fn deltas(&self) -> impl Iterator<Item = &[R]> {
+        self.deltas.chunks(self.block).map(|x| &x[..self.len])
+    }
+
+    pub fn deltas_mut(&mut self) -> impl Iterator<Item = &mut [R]> {
+        let len = self.len;
+        self.deltas.chunks_mut(self.block).map(move |x| &mut x[..len])
+    }
+
+    /// Reads a range and hands out its blocks, with the deltas of all models loaded.
+    pub fn each_block(
+        &mut self,
+        range: Range<u64>,
+        buffers: &mut Buffers,
+        mut each: impl FnMut(u64, &mut Self) -> Result<()>,
+    ) -> Result<()> {
+        for piece in pieces(range, self.block) {
+            let tiles = self.operation.tensor.read_all(&piece, buffers)?;
+            let elements = (piece.end - piece.start) as usize;
+            for start in (0..elements).step_by(self.block) {
+                self.len = self.block.min(elements - start);
+                self.load(&tiles, start);
+                each(piece.start + start as u64, self)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, tiles: &[&[u8]], start: usize) {
+        let (level, inputs, len) = (self.operation.level, &self.operation.tensor.inputs, self.len);
+        let bytes = |input: usize| {
+            let size = inputs[input].dtype.size();
+            &tiles[input][start * size..(start + len) * size]
+        };
+        let recipe = &self.operation.recipe;
+        let mut special = recipe.based && R::load(level, inputs[0].dtype, bytes(0), &mut self.base[..len]);
+        for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
+            let input = recipe.input(model);
+            special |= R::load(level, inputs[input].dtype, bytes(input), &mut x[..len]);
+            if recipe.based {
+                subtract(level, &mut x[..len], &self.base[..len]);
+            }
+        }
+        (self.nan, self.counts) = (None, Counts::default());
+        if special {
+            for (input, stored) in inputs.iter().enumerate() {
+                let (infinite, nan) = count_special(stored.dtype, bytes(input));
+                self.counts += Counts { nan, infinite, overflow: 0 };
+            }
+            // A NaN that a drop would lose must still show in the result.
+            let nan = (0..len).map(|i| self.deltas().any(|x| x[i].to_f64().is_nan())).collect();
+            self.nan = Some(nan);
+        }
+    }
+
+    /// Drops the entries of all models.
+    pub fn drop_all(&mut self, at: u64) {
+        let operation = self.operation;
+        for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
+            operation.drop(model, at, &mut x[..self.len], &mut self.space);
+        }
+    }
+
+    /// The votes before zeros are settled; leaves the deltas as the aggregate wants them.
+    pub fn votes(&mut self) -> &[R] {
+        let (level, len) = (self.operation.level, self.len);
+        let vote = self.operation.recipe.consensus.map_or(Vote::Weighted, |consensus| consensus.vote);
+        let votes = &mut self.votes[..len];
+        votes.fill(R::ZERO);
+        for (model, x) in self.operation.recipe.models.iter().zip(self.deltas.chunks_mut(self.block)) {
+            let x = &mut x[..len];
+            match vote {
+                Vote::Weighted => {
+                    scale(level, x, R::of(model.weight));
+                    vote_by_sum(level, votes, x);
+                }
+                Vote::Sum => vote_by_sum(level, votes, x),
+                Vote::Frequency => vote_by_sign(level, votes, x),
+            }
+        }
+        votes
+    }
+
+    /// base + λ · what the models agree on.
+    pub fn combine(&mut self) {
+        match self.operation.recipe.consensus {
+            None => self.sum(),
+            Some(consensus) => self.agree(consensus),
+        }
+        let (level, len, recipe) = (self.operation.level, self.len, &self.operation.recipe);
+        let (merged, lambda) = (&mut self.merged[..len], R::of(recipe.lambda));
+        if recipe.based {
+            add_to_base(level, merged, &self.base[..len], lambda);
+        } else if lambda != R::ONE {
+            scale(level, merged, lambda);
+        }
+    }
+
+    fn sum(&mut self) {
+        let (level, len, recipe) = (self.operation.level, self.len, &self.operation.recipe);
+        let merged = &mut self.merged[..len];
+        merged.fill(R::ZERO);
+        for (model, x) in recipe.models.iter().zip(self.deltas.chunks(self.block)) {
+            add_scaled(level, merged, &x[..len], R::of(model.weight));
+        }
+        let weights: f64 = recipe.models.iter().map(|model| model.weight).sum();
+        if recipe.normalize && weights.abs() >= 1e-8 {
+            divide(level, merged, R::of(weights));
+        }
+    }
+
+    fn agree(&mut self, consensus: Consensus) {
+        let (level, len, operation) = (self.operation.level, self.len, self.operation);
+        self.votes();
+        let zero = self.zero_sign(consensus);
+        elect(level, &mut self.votes[..len], zero);
+        let (signs, merged) = (&self.votes[..len], &mut self.merged[..len]);
+        let divisors = &mut self.divisors[..len];
+        merged.fill(R::ZERO);
+        divisors.fill(R::ZERO);
+        for (model, x) in operation.recipe.models.iter().zip(self.deltas.chunks(self.block)) {
+            let weight = R::of(model.weight);
+            let factor = if consensus.vote == Vote::Weighted { R::ONE } else { weight };
+            match consensus.aggregate {
+                Aggregate::Max => gather_largest(level, &x[..len], signs, factor, merged),
+                Aggregate::Mean => gather(level, &x[..len], signs, factor, R::ONE, merged, divisors),
+                _ => gather(level, &x[..len], signs, factor, weight, merged, divisors),
+            }
+        }
+        match consensus.aggregate {
+            Aggregate::Max => apply_signs(level, merged, signs),
+            Aggregate::Mean => divide_by(level, merged, divisors),
+            Aggregate::WeightedMean if operation.recipe.normalize => divide_by(level, merged, divisors),
+            _ => {}
+        }
+    }
+
+    /// The sign where a vote is exactly zero.
+    fn zero_sign(&self, consensus: Consensus) -> R {
+        match consensus.zero {
+            ZeroVote::Plus => R::ONE,
+            ZeroVote::Nothing => R::ZERO,
+            ZeroVote::Majority => match self.operation.majority.sign() {
+                0.0 if consensus.aggregate == Aggregate::Max => R::ZERO,
+                0.0 => -R::ONE,
+                sign => R::of(sign),
+            },
+        }
+    }
+
+    /// Stores the block at the front of `out`.
+    pub fn store(&mut self, out: &mut [u8]) -> Counts {
+        let dtype = self.operation.tensor.dtype;
+        let out = &mut out[..self.len * dtype.size()];
+        let merged = &mut self.merged[..self.len];
+        if let Some(nan) = &self.nan {
+            merged.iter_mut().zip(nan).filter(|(_, nan)| **nan).for_each(|(x, _)| *x = R::NAN);
+        }
+        if R::store(self.operation.level, dtype, merged, out) {
+            self.counts.overflow += count_overflow(dtype, merged, out);
+        }
+        self.counts
+    }
+}

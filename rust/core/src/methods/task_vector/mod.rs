@@ -1,0 +1,238 @@
+//! The methods on task vectors: drop entries of each δᵢ = θᵢ − θ₀, combine what is left, add it to the base.
+//!
+//! ties, dare, della, breadcrumbs, magnitude_prune and task_arithmetic are rows of (drop × consensus × defaults); this is
+//! the one place that carries them out.
+
+mod domain;
+mod drop;
+mod majority;
+mod merge;
+mod ranks;
+mod recipe;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+pub use domain::Domain;
+pub use majority::Majority;
+pub use recipe::Recipe;
+
+use self::drop::Dropper;
+use self::recipe::{Drop, Rescale};
+use super::operation::{Buffers, Counts, Operation, Tensor, Tiling};
+use crate::error::Result;
+use crate::kernels::convert::Element;
+use crate::kernels::level::Level;
+use crate::kernels::reduce::{LEAF, total};
+use crate::kernels::select::Scan;
+use merge::Workspace;
+
+/// A measuring pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// Draw the sample that brackets the thresholds.
+    Sample,
+    /// Count and keep what the thresholds are found from.
+    Scan,
+    /// L1 norms before and after the drop.
+    Norms,
+    /// The majority of the elected signs.
+    Majority,
+}
+
+/// One tensor's merge.
+pub struct TaskVector<'a, R: Scan + Element> {
+    level: Level,
+    tensor: Arc<Tensor<'a>>,
+    recipe: Arc<Recipe>,
+    domain: Arc<Domain<'a, R>>,
+    /// This tensor's place in its domain.
+    member: usize,
+    majority: Arc<Majority>,
+    passes: Vec<Pass>,
+    tilings: Vec<Tiling>,
+    droppers: Vec<Dropper<R>>,
+    /// For each model and leaf, the L1 norms before and after.
+    norms: Mutex<BTreeMap<u64, Vec<[f64; 2]>>>,
+    factors: std::sync::OnceLock<Vec<R>>,
+}
+
+impl<'a, R: Scan + Element> TaskVector<'a, R> {
+    pub fn new(
+        level: Level,
+        seed: u64,
+        tensor: Arc<Tensor<'a>>,
+        recipe: Arc<Recipe>,
+        domain: Arc<Domain<'a, R>>,
+        member: usize,
+        majority: Arc<Majority>,
+    ) -> Self {
+        let mut passes = Vec::new();
+        if domain.is_open() {
+            passes.extend([Pass::Sample, Pass::Scan]);
+        }
+        if recipe.rescale == Rescale::Norm {
+            passes.push(Pass::Norms);
+        }
+        if recipe.needs_majority() {
+            passes.push(Pass::Majority);
+        }
+        let rows = if recipe.drop == Drop::Ranked { Tiling::Rows } else { Tiling::Flat };
+        let tilings = passes
+            .iter()
+            .map(|pass| match pass {
+                Pass::Sample => Tiling::Whole,
+                Pass::Scan => Tiling::Flat,
+                // Sums over the whole row-wise cut tensor are taken in one piece: leaves and rows need not agree.
+                Pass::Norms if rows == Tiling::Rows => Tiling::Whole,
+                Pass::Norms | Pass::Majority => rows,
+            })
+            .collect();
+        let droppers = recipe.models.iter().map(|model| Dropper::new(&recipe, model, &tensor, seed)).collect();
+        Self {
+            level,
+            tensor,
+            recipe,
+            domain,
+            member,
+            majority,
+            passes,
+            tilings,
+            droppers,
+            norms: Mutex::default(),
+            factors: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// Elements that go through all steps together.
+    fn block(&self) -> usize {
+        if self.recipe.drop == Drop::Ranked { self.tensor.row as usize } else { crate::kernels::BLOCK }
+    }
+
+    /// Drops the entries of model `model` at `at`, and rescales what is left.
+    fn drop(&self, model: usize, at: u64, x: &mut [R], space: &mut drop::Space<R>) {
+        let first = self.domain.start_of(self.member) + at;
+        match self.droppers[model] {
+            Dropper::Trim(_) => super::threshold::keep_largest(self.level, x, first, self.domain.keep(model)),
+            Dropper::Window(_) => super::threshold::keep_window(
+                self.level,
+                x,
+                first,
+                self.domain.keep(model),
+                self.domain.outliers(model),
+            ),
+            _ => {}
+        }
+        self.droppers[model].apply(self.level, at, x, space);
+        if let Some(factors) = self.factors.get() {
+            crate::kernels::combine::scale(self.level, x, factors[model]);
+        }
+    }
+
+    fn scan(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        let mut keys = Vec::new();
+        Workspace::new(self).each_block(range, buffers, |at, work| {
+            for (model, x) in work.deltas().enumerate() {
+                self.domain.scan(self.member, model, at, x, &mut keys);
+            }
+            Ok(())
+        })
+    }
+
+    fn measure_norms(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        let mut leaves: BTreeMap<u64, Vec<[crate::kernels::reduce::Lanes; 2]>> = BTreeMap::new();
+        let mut space = drop::Space::default();
+        Workspace::new(self).each_block(range, buffers, |at, work| {
+            let leaf = leaves.entry(at / LEAF as u64).or_insert_with(|| vec![<_>::default(); self.recipe.models.len()]);
+            for (model, x) in work.deltas_mut().enumerate() {
+                crate::kernels::reduce::add_norm1(self.level, &mut leaf[model][0], x);
+                self.drop(model, at, x, &mut space);
+                crate::kernels::reduce::add_norm1(self.level, &mut leaf[model][1], x);
+            }
+            Ok(())
+        })?;
+        let mut norms = self.norms.lock().unwrap_or_else(PoisonError::into_inner);
+        for (leaf, models) in leaves {
+            norms.insert(leaf, models.iter().map(|lanes| lanes.map(crate::kernels::reduce::Lanes::total)).collect());
+        }
+        Ok(())
+    }
+
+    /// The ratio of L1 norms of each model, 1 where either is next to nothing.
+    fn resolve_norms(&self) {
+        let norms = std::mem::take(&mut *self.norms.lock().unwrap_or_else(PoisonError::into_inner));
+        let sum = |model: usize, which: usize| -> f64 {
+            total(&norms.values().map(|leaf| leaf[model][which]).collect::<Vec<_>>())
+        };
+        let ratio = |model: usize| {
+            let (before, after) = (sum(model, 0), sum(model, 1));
+            R::of(if before < 1e-7 || after < 1e-7 { 1.0 } else { before / after })
+        };
+        let _ = self.factors.set((0..self.recipe.models.len()).map(ratio).collect());
+    }
+
+    fn count_majority(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        let mut count = 0;
+        Workspace::new(self).each_block(range, buffers, |at, work| {
+            work.drop_all(at);
+            count += crate::kernels::reduce::count_signs(self.level, work.votes());
+            Ok(())
+        })?;
+        self.majority.add(count);
+        Ok(())
+    }
+}
+
+impl<R: Scan + Element> Operation for TaskVector<'_, R> {
+    fn measures(&self) -> &[Tiling] {
+        &self.tilings
+    }
+
+    fn reads_all(&self, pass: usize) -> bool {
+        self.passes[pass] != Pass::Sample
+    }
+
+    fn tiling(&self) -> Tiling {
+        if self.recipe.drop == Drop::Ranked { Tiling::Rows } else { Tiling::Flat }
+    }
+
+    fn is_model_wide(&self) -> bool {
+        self.recipe.whole_model_trim || self.recipe.needs_majority()
+    }
+
+    fn measure(&self, pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        match self.passes[pass] {
+            Pass::Sample => Ok(()),
+            Pass::Scan => self.scan(range, buffers),
+            Pass::Norms => self.measure_norms(range, buffers),
+            Pass::Majority => self.count_majority(range, buffers),
+        }
+    }
+
+    fn resolve(&self, pass: usize, buffers: &mut Buffers) -> Result<()> {
+        match self.passes[pass] {
+            Pass::Sample => self.domain.sample(buffers)?,
+            Pass::Scan => self.domain.resolve(buffers)?,
+            Pass::Norms => self.resolve_norms(),
+            Pass::Majority => self.majority.settle(),
+        }
+        Ok(())
+    }
+
+    fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
+        let mut counts = Counts::default();
+        let size = self.tensor.dtype.size();
+        let start = range.start;
+        let whole = range.clone();
+        Workspace::new(self).each_block(range, buffers, |at, work| {
+            work.drop_all(at);
+            work.combine();
+            let place = (at - start) as usize * size;
+            counts += work.store(&mut out[place..]);
+            Ok(())
+        })?;
+        self.tensor.release(&whole);
+        Ok(counts)
+    }
+}

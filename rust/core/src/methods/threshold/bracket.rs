@@ -1,0 +1,64 @@
+//! From a sample to a bracket that almost surely holds the threshold.
+
+use crate::kernels::real::Key;
+use crate::kernels::select::Bracket;
+
+/// Bins of the grid, at the most.
+const MAX_BINS: u64 = 8192;
+
+/// How many of `total` entries to look at.
+pub fn sample_size(total: u64) -> u64 {
+    (total / 128).clamp(1 << 14, 1 << 20).min(total)
+}
+
+/// A bracket and how the keys within it are kept.
+///
+/// Differences of bfloat16 numbers have few significant bits, and one value can be a fiftieth of a tensor. Keys that lie
+/// on a grid of `1 << shift` are therefore counted; the others are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan<K> {
+    pub bracket: Bracket<K>,
+    pub grid: Option<u32>,
+}
+
+impl<K: Key> Plan<K> {
+    /// The plan that lists every key.
+    pub const ALL: Self = Self { bracket: Bracket { low: K::ZERO, high: K::MAX }, grid: None };
+
+    /// `rank` of `total` entries are wanted; `sample` is reordered.
+    pub fn from_sample(sample: &mut [K], rank: u64, total: u64, max_listed: usize) -> Self {
+        let size = sample.len() as f64;
+        let share = rank as f64 / total as f64;
+        let deviation = (size * share * (1.0 - share)).sqrt();
+        // Neighbouring entries are alike, so that a sample of runs is worth less than its size: ten deviations, or as
+        // many as the list has room for.
+        let room = max_listed as f64 * 0.8 / total as f64 * size / 2.0;
+        let half = (10.0 * deviation).min(room).max(5.0 * deviation) + 8.0;
+        let middle = size * share;
+        let mut descending = |place: f64| -> Option<K> {
+            let place = place as usize;
+            (place < sample.len()).then(|| *sample.select_nth_unstable_by(place, |a, b| b.cmp(a)).1)
+        };
+        let high = if middle < half { None } else { descending(middle - half) };
+        let low = descending(middle + half).unwrap_or(K::ZERO);
+        let high = high.map_or(K::MAX, |key| K::of(key.to_u64() + 1));
+        let bracket = Bracket { low, high };
+        match grid_for(sample, bracket) {
+            Some(shift) => {
+                let low = K::of(low.to_u64() >> shift << shift);
+                Self { bracket: Bracket { low, high }, grid: Some(shift) }
+            }
+            None => Self { bracket, grid: None },
+        }
+    }
+}
+
+/// The finest grid with few enough bins, if most of the sample lies on it.
+fn grid_for<K: Key>(sample: &[K], bracket: Bracket<K>) -> Option<u32> {
+    let width = bracket.high.to_u64() - bracket.low.to_u64();
+    let shift = (0..64).find(|&shift| width >> shift <= MAX_BINS - 2)?;
+    let mask = (1u64 << shift) - 1;
+    let within = sample.iter().filter(|&&key| key >= bracket.low && key < bracket.high);
+    let (on, all) = within.fold((0u64, 0u64), |(on, all), key| (on + u64::from(key.to_u64() & mask == 0), all + 1));
+    (on * 2 > all).then_some(shift)
+}

@@ -1,0 +1,67 @@
+//! What must hold of a plan before anything is opened: a saved plan may have been edited.
+
+use std::collections::BTreeSet;
+
+use super::{FORMAT, Job, Plan, VERSION};
+use crate::error::{Error, Result};
+
+impl Plan {
+    /// Checks everything that the plan says about itself.
+    pub fn check(&self) -> Result<()> {
+        if self.format != FORMAT || self.version != VERSION {
+            let (format, version) = (&self.format, self.version);
+            return Err(Error::plan(format!(
+                "this is {format:?} version {version}, not {FORMAT:?} version {VERSION}: plan again with this Carrick"
+            )));
+        }
+        let mut names = BTreeSet::new();
+        for shard in &self.shards {
+            let plain = !shard.name.is_empty() && !shard.name.contains(['/', '\\', '\0']) && shard.name != "..";
+            if !plain || !names.insert(shard.name.as_str()) {
+                return Err(Error::plan(format!("{:?} cannot be the name of a shard", shard.name)));
+            }
+        }
+        let mut names = BTreeSet::new();
+        for job in &self.jobs {
+            if !names.insert(job.name.as_str()) {
+                return Err(Error::tensor(&job.name, "the plan writes it twice"));
+            }
+            job.check(self)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that every input lies within its file; `data_bytes` are the sizes of their data sections.
+    pub fn check_ranges(&self, data_bytes: &[u64]) -> Result<()> {
+        for job in &self.jobs {
+            for input in &job.inputs {
+                let nbytes = input.dtype.nbytes(job.elements());
+                let end = nbytes.and_then(|nbytes| input.offset.checked_add(nbytes));
+                let size = data_bytes.get(input.file).copied();
+                if end.is_none() || size.is_none() || end > size {
+                    let path = self.files.get(input.file).map(|file| file.path.display().to_string());
+                    let path = path.unwrap_or_else(|| format!("file {}", input.file));
+                    return Err(Error::tensor(&job.name, format!("its bytes lie outside {path}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    fn check(&self, plan: &Plan) -> Result<()> {
+        let elements = self.shape.iter().try_fold(1u64, |product, &len| product.checked_mul(len));
+        if elements.and_then(|elements| self.dtype.nbytes(elements)).is_none() {
+            let shape = &self.shape;
+            return Err(Error::tensor(&self.name, format!("{shape:?} of {} has no size in bytes", self.dtype)));
+        }
+        if self.shard >= plan.shards.len() {
+            return Err(Error::tensor(&self.name, format!("there is no shard {}", self.shard)));
+        }
+        if self.inputs.is_empty() || self.inputs.iter().any(|input| input.file >= plan.files.len()) {
+            return Err(Error::tensor(&self.name, "it has no inputs, or inputs from files that the plan does not list"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! How much memory a run takes, and the cut that keeps it within what is allowed.
+
+use serde::Serialize;
+
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::kernels::BLOCK;
+use crate::kernels::reduce::LEAF;
+use crate::methods;
+use crate::plan::Plan;
+use crate::writer::{WriterOptions, blocks_needed};
+
+/// The default ceiling.
+pub const DEFAULT_MEMORY: u64 = 1 << 30;
+
+/// Elements of a tile where memory allows: small enough for the tiles of a few models to stay in the second-level cache.
+const TILE: u64 = 1 << 17;
+
+/// Keys that a search lists at the most where memory allows.
+const MAX_LISTED: usize = 3 << 20;
+
+/// What is not counted one by one: stacks, the plan itself, the schedule.
+const FIXED: u64 = 8 << 20;
+
+/// The cut of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Budget {
+    pub threads: usize,
+    /// Elements of a tile.
+    pub tile: u64,
+    /// Keys that a search lists at the most.
+    pub max_listed: usize,
+    pub block_bytes: usize,
+    pub blocks: usize,
+    /// Anonymous memory at the most.
+    pub peak_bytes: u64,
+}
+
+/// What the plan's jobs ask for at their largest.
+struct Demand {
+    inputs: u64,
+    input_size: u64,
+    output_size: u64,
+    /// Searches for a threshold that go on at the same time.
+    searches: u64,
+    key_size: u64,
+    /// Bytes of working arrays of one block.
+    block: u64,
+    /// Bytes kept about a tensor from one pass to the next.
+    kept: u64,
+    /// Elements of a row that must be taken as a whole.
+    row: u64,
+}
+
+impl Budget {
+    pub fn new(plan: &Plan, memory: u64, threads: usize, tile: Option<u64>) -> Result<Self> {
+        if let Some(tile) = tile
+            && (tile < LEAF as u64 || !tile.is_power_of_two())
+        {
+            return Err(Error::plan(format!("a tile of {tile} elements; it must be a power of two from {LEAF} on")));
+        }
+        let demand = Demand::of(plan);
+        let mut threads = threads.max(1);
+        loop {
+            let smallest = if tile.is_none() { LEAF as u64 } else { TILE };
+            for tile in [tile.unwrap_or(TILE), smallest] {
+                for share in [MAX_LISTED, MAX_LISTED / 16] {
+                    let budget = Self::with(&demand, threads, tile, share);
+                    if budget.peak_bytes <= memory {
+                        return Ok(budget);
+                    }
+                }
+            }
+            // Fewer threads before none at all.
+            if threads == 1 {
+                let needed = Self::with(&demand, 1, tile.unwrap_or(LEAF as u64), MAX_LISTED / 16).peak_bytes;
+                return Err(Error::Memory { needed, budget: memory, remedy: "allow more with --memory" });
+            }
+            threads /= 2;
+        }
+    }
+
+    fn with(demand: &Demand, threads: usize, tile: u64, max_listed: usize) -> Self {
+        let writer = WriterOptions::default();
+        let tile_elements = tile.max(demand.row);
+        let tile_bytes = (tile_elements * demand.output_size) as usize;
+        let blocks = blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
+        let writer = WriterOptions { blocks, ..writer };
+        let reading = demand.inputs * tile_elements * demand.input_size;
+        let per_thread = reading + demand.block;
+        // A list is copied once more when it is resolved.
+        let lists = 2 * demand.searches * max_listed as u64 * demand.key_size;
+        let peak = FIXED
+            + writer.memory(threads, tile_bytes) as u64
+            + threads as u64 * per_thread
+            + lists
+            + demand.kept;
+        Self { threads, tile, max_listed, block_bytes: writer.block_bytes, blocks, peak_bytes: peak }
+    }
+}
+
+impl Demand {
+    fn of(plan: &Plan) -> Self {
+        let mut demand = Self {
+            inputs: 1,
+            input_size: 1,
+            output_size: 1,
+            searches: 0,
+            key_size: 4,
+            block: 0,
+            kept: 0,
+            row: 0,
+        };
+        let mut largest = 0;
+        for job in &plan.jobs {
+            let sizes = job.inputs.iter().map(|input| input.dtype.size() as u64);
+            let wide = job.inputs.iter().any(|input| input.dtype == Dtype::F64);
+            let (inputs, real) = (job.inputs.len() as u64, if wide { 8 } else { 4 });
+            demand.inputs = demand.inputs.max(inputs);
+            demand.input_size = demand.input_size.max(sizes.max().unwrap_or(1));
+            demand.output_size = demand.output_size.max(job.dtype.size() as u64);
+            let ranked = job.method.name.starts_with("della");
+            let row = if ranked { job.shape.last().copied().unwrap_or(1) } else { 0 };
+            demand.row = demand.row.max(row);
+            let places = row.max(BLOCK as u64);
+            demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 3 * real + 12 } else { 0 }));
+            let searches = match job.method.name.as_str() {
+                "ties" | "magnitude_prune" => inputs.saturating_sub(1),
+                "breadcrumbs" | "breadcrumbs_ties" => 2 * inputs.saturating_sub(1),
+                _ => 0,
+            };
+            demand.searches = demand.searches.max(searches);
+            demand.key_size = if wide && searches > 0 { 8 } else { demand.key_size };
+            largest = largest.max(job.elements());
+            demand.kept = demand.kept.max(kept_bytes(job));
+        }
+        let rows_of_digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
+        // Two tensors are under way at the same time.
+        demand.kept = 2 * (demand.kept + rows_of_digests + demand.searches * 64 * 8192 * 4);
+        demand
+    }
+}
+
+/// Dot products, coefficients and norms of a tensor.
+fn kept_bytes(job: &crate::plan::Job) -> u64 {
+    let Some(method) = methods::find(&job.method.name) else { return 0 };
+    let vectors = job.inputs.len() as u64;
+    let pairs = vectors * (vectors + 1) / 2;
+    let flag = |name: &str| job.method.options.get(name).and_then(serde_json::Value::as_bool);
+    let elements = job.elements();
+    let places = match method.name {
+        "model_stock" if flag("filter_wise") == Some(true) => elements / job.shape.last().copied().unwrap_or(1).max(1),
+        "nuslerp" if flag("nuslerp_flatten") == Some(false) => match flag("nuslerp_row_wise") {
+            Some(true) => job.shape.iter().skip(1).product(),
+            _ => elements / job.shape.last().copied().unwrap_or(1).max(1),
+        },
+        _ => elements / LEAF as u64,
+    };
+    places * (pairs + vectors + 8) * 8
+}

@@ -1,0 +1,110 @@
+//! The threads: each takes a tile, measures or merges it, and comes back for the next.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::hooks::Hooks;
+use super::schedule::{Pass, Schedule, Task};
+use super::work::Work;
+use crate::error::{Error, Result};
+use crate::methods::operation::{Buffers, Counts};
+
+/// Where merged tiles go.
+pub trait Sink: Sync {
+    /// Has `merge` write elements `range` of a job.
+    fn write(
+        &self,
+        job: usize,
+        range: Range<u64>,
+        merge: &mut dyn FnMut(&mut [u8]) -> Result<Counts>,
+    ) -> Result<Counts>;
+
+    /// Every element of the job is written.
+    fn finish(&self, job: usize, counts: Counts) -> Result<()>;
+
+    /// The run has failed: nobody shall wait for room any more.
+    fn cancel(&self) {}
+}
+
+/// Carries out everything that is scheduled, on `threads` threads.
+pub fn run(works: &[Work<'_>], schedule: &Schedule, sink: &dyn Sink, threads: usize, hooks: &Hooks) -> Result<()> {
+    let failure: Mutex<Option<Error>> = Mutex::new(None);
+    let counts: Vec<Mutex<Counts>> = works.iter().map(|_| Mutex::default()).collect();
+    let pool = Pool { works, schedule, sink, hooks, counts: &counts };
+    std::thread::scope(|scope| {
+        for _ in 0..threads.max(1) {
+            scope.spawn(|| {
+                if let Err(error) = pool.work() {
+                    schedule.stop();
+                    sink.cancel();
+                    // The first failure is the cause; what fails behind it does so because the run was stopped.
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                }
+            });
+        }
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+struct Pool<'p, 'w> {
+    works: &'p [Work<'w>],
+    schedule: &'p Schedule,
+    sink: &'p dyn Sink,
+    hooks: &'p Hooks,
+    counts: &'p [Mutex<Counts>],
+}
+
+impl Pool<'_, '_> {
+    fn work(&self) -> Result<()> {
+        // A panic in a method is a defect; it must not leave other threads waiting for this one.
+        let guard = StopOnPanic(self);
+        let mut buffers = Buffers::default();
+        while let Some(task) = self.schedule.next() {
+            if self.hooks.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            self.hooks.begin(task.job, task.pass == Pass::Write);
+            self.carry_out(&task, &mut buffers)?;
+        }
+        std::mem::forget(guard);
+        Ok(())
+    }
+
+    fn carry_out(&self, task: &Task, buffers: &mut Buffers) -> Result<()> {
+        let work = &self.works[task.job];
+        let range = || task.range.clone();
+        let elements = task.range.end - task.range.start;
+        match task.pass {
+            Pass::Measure(pass) => {
+                work.operation.measure(pass, range(), buffers)?;
+                self.hooks.add_bytes(elements * work.bytes_in);
+                if self.schedule.finish(task) {
+                    work.operation.resolve(pass, buffers)?;
+                    self.schedule.close(task);
+                }
+            }
+            Pass::Write => {
+                let merge = &mut |out: &mut [u8]| work.operation.merge(range(), buffers, out);
+                let counts = self.sink.write(task.job, range(), merge)?;
+                self.hooks.add_bytes(elements * (work.bytes_in + work.size as u64));
+                let mut total = self.counts[task.job].lock().unwrap_or_else(PoisonError::into_inner);
+                *total += counts;
+                if self.schedule.finish(task) {
+                    self.sink.finish(task.job, *total)?;
+                    self.hooks.add_tensor();
+                    self.schedule.close(task);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+struct StopOnPanic<'p, 'q, 'w>(&'q Pool<'p, 'w>);
+
+impl Drop for StopOnPanic<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.0.schedule.stop();
+        self.0.sink.cancel();
+    }
+}
