@@ -134,6 +134,23 @@ def test_filters_of_a_model_look_at_its_own_names_and_others_at_the_output():
     assert values.options["lambda"] == 1
 
 
+def test_a_value_of_a_slice_comes_before_that_of_the_document():
+    sources = [{"model": "A", "layer_range": [0, 2]}, {"model": "B", "layer_range": [0, 2]}]
+    config = {
+        "merge_method": "slerp",
+        "base_model": "A",
+        "slices": [
+            {"sources": sources, "parameters": {"t": [{"filter": "mlp", "value": 0.25}]}},
+            {"sources": sources},
+        ],
+        "parameters": {"t": 0.5},
+    }
+    options = options_for(load(config)[0])
+    assert options.for_tensor("a.mlp", Position.before(0)).options == {"t": 0.25}
+    assert options.for_tensor("a.norm", Position.before(0)).options == {"t": 0.5}
+    assert options.for_tensor("a.mlp", Position.after()).options == {"t": 0.5}
+
+
 def test_a_written_value_comes_before_the_variant_and_that_before_the_table():
     config = {
         "merge_method": "ties",
