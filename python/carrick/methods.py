@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from carrick.suggestions import nearest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -111,3 +113,22 @@ def load() -> Mapping[str, Method]:
 
     rows = [Method.model_validate(row) for row in json.loads(_core.methods())]
     return MappingProxyType({row.name: row for row in rows})
+
+
+def get(name: str) -> Method:
+    """Return the method of that name.
+
+    Raises
+    ------
+    KeyError
+        There is none; the message suggests the nearest name.
+
+    Examples
+    --------
+    >>> get("slerp").title
+    'SLERP'
+    """
+    table = load()
+    if name not in table:
+        raise KeyError(f"`{name}` is not a merge method{nearest(name, table)}")
+    return table[name]
