@@ -34,7 +34,7 @@ class TensorComparison:
     max_abs, mean_abs
         Largest and mean |A - B| over the elements, computed in float64; None where nothing can be compared.
     nan
-        Elements that are NaN on exactly one side or on both; they count in no difference.
+        Elements that are NaN on exactly one side; they count in no difference.
     """
 
     name: str

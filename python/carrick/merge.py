@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from carrick import _core
 from carrick.documents import Series
-from carrick.errors import ConfigError
+from carrick.errors import CarrickError, ConfigError
 from carrick.finish import check_meta, companions, write_companions
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
 from carrick.output_folder import check_replaceable
-from carrick.partial import JOURNAL, WRONG_REQUEST, PartialFolder
+from carrick.partial import JOURNAL, PartialFolder
 from carrick.plan import Plan, check_output_of_plan, estimate_of, load_plan
 from carrick.plan.output import check_room
 from carrick.progress import listener
+from carrick.record import NAME as RECORD
 from carrick.record import record, write_record
 from carrick.report import MergeReport
 
@@ -39,7 +40,6 @@ class EngineOptions:
     threads: int | None
     read: Literal["auto", "pread", "mmap"]
     check_finite: bool
-    hash_inputs: bool
     tile: int | None = None
     fresh: bool = False
 
@@ -131,10 +131,10 @@ def merge(
     target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
     check_replaceable(target, force=force)
     allowed, capped = budget(memory, container_limit(), memory_in_use())
-    engine = EngineOptions(allowed, threads, read, check_finite, hash_inputs)
+    engine = EngineOptions(allowed, threads, read, check_finite)
     _check(engine)
     report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
-    run = _Run(report, engine, force=force, progress=progress)
+    run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:
         _refuse_beside_plan(config=config, seed=seed, shard_size=shard_size)
         run.saved(plan if isinstance(plan, Plan) else load_plan(plan))
@@ -204,11 +204,13 @@ class _Run:
         engine: EngineOptions,
         *,
         force: bool,
+        hash_inputs: bool,
         progress: Callable[[Progress], None] | None,
     ) -> None:
         self._report = report
         self._engine = engine
         self._force = force
+        self._hash_inputs = hash_inputs
         self._progress = progress
 
     def saved(self, plan: Plan) -> None:
@@ -240,7 +242,7 @@ class _Run:
                 self._execute(plan, series.place(document), files, document.name)
                 if document.name is not None:
                     series.mark_merged(document, plan)
-        except WRONG_REQUEST:
+        except CarrickError:
             series.clear(keep=False)
             raise
         series.clear(keep=keep)
@@ -262,9 +264,11 @@ class _Run:
             told = listener(self._progress, name or "")
             text = _core.execute(plan.to_json(), str(partial.path), self._engine.to_json(), told)
             report = json.loads(text)
-            partial.keep_only({*shards, *(f"{shard}.part" for shard in shards), JOURNAL})
-            write_record(record(plan, report, hash_inputs=self._engine.hash_inputs), partial.path)
+            write_record(record(plan, report, hash_inputs=self._hash_inputs), partial.path)
             write_companions(files, partial.path)
+            parts = {*shards, *(f"{shard}.part" for shard in shards)}
+            folders = {name.split("/", 1)[0] for name in files}
+            partial.prepare_commit({*parts, *folders, JOURNAL, RECORD})
             _core.commit(str(partial.path), str(out), shards, force)
         self._report.take(report)
 

@@ -12,7 +12,7 @@ import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from carrick.errors import ConfigError, FormatError, PlanError
+from carrick.errors import CarrickError, PlanError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".carrick-partial"
 JOURNAL = "journal.jsonl"
-
-WRONG_REQUEST = (ConfigError, FormatError, PlanError)
-"""What a second run of the same command could not mend."""
+LOCK = ".lock"
 
 
 class PartialFolder:
@@ -60,16 +58,17 @@ class PartialFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.path.exists() and error is not None:
-            if isinstance(error, WRONG_REQUEST) or not self._worth_keeping():
+            # What Carrick refuses (changed inputs, NaN, an impossible plan) no second run would mend.
+            if isinstance(error, CarrickError) or not self._worth_keeping():
                 self._remove()
             else:
                 error.add_note(f"what is done stays in {self.path}: the same command goes on from there")
         if self._lock is not None:
             os.close(self._lock)
 
-    def keep_only(self, names: set[str]) -> None:
-        """Remove what an earlier run with another configuration may have left."""
-        for entry in self.path.iterdir():
+    def prepare_commit(self, names: set[str]) -> None:
+        """Remove all but ``names``: what a run of another configuration left, and at last the lock."""
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == LOCK):
             if entry.name in names:
                 continue
             if entry.is_dir() and not entry.is_symlink():
@@ -91,24 +90,24 @@ class PartialFolder:
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock the folder itself: no lock file that would have to leave it before it becomes the output."""
+    """Lock a file in the folder; the engine locks the folder itself, but only while it runs."""
     try:
         import fcntl  # noqa: PLC0415  (not on Windows)
     except ImportError:
         return None
+    path = folder / LOCK
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
         raise _busy(folder) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held, named = os.fstat(handle), folder.stat()
+        held, named = os.fstat(handle), path.stat()
     except OSError as error:
         os.close(handle)
-        # Network file systems that cannot lock a folder give other codes; one run alone is safe there too.
         if error.errno in {errno.EWOULDBLOCK, errno.ENOENT}:
             raise _busy(folder) from None
-        return None
+        return None  # a file system without locks; one run alone is safe there too
     if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino):
         os.close(handle)
         raise _busy(folder)

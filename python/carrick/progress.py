@@ -45,6 +45,8 @@ def listener(watch: Callable[[Progress], None] | None, document: str = "") -> Ca
 
     def told(message: str) -> None:
         if watch is not None:
-            watch(Progress(**json.loads(message), document=document))
+            moment = json.loads(message)
+            moment["tensor"] = moment["tensor"] or ""  # between two tensors there is none
+            watch(Progress(**moment, document=document))
 
     return told

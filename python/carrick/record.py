@@ -41,7 +41,6 @@ def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) 
     hash_inputs
         Read all inputs once more and record the checksum of each file.
     """
-    shards = [shard.name for shard in plan.shards]
     return {
         "format": "carrick-record",
         "version": 1,
@@ -58,7 +57,7 @@ def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) 
             tensor["name"]: {
                 "dtype": tensor["dtype"],
                 "shape": tensor["shape"],
-                "file": shards[tensor["shard"]],
+                "file": tensor["shard"],
                 "checksum": tensor["checksum"],
             }
             for tensor in report["tensors"]

@@ -76,6 +76,8 @@ class MergeReport:
         self.resumed += report["resumed_tensors"]
         self.threads, self.simd = report["threads"], report["simd"]
         self.read, self.write = report["read"], report["write"]
+        if report.get("stale"):
+            self.notes.append(f"started anew: {report['stale']}")
         self.notes += _findings(report)
 
 

@@ -103,7 +103,7 @@ def test_compare_tells_each_difference(carrick, tmp_path):
     assert found["dtype"]["max_abs"] == 0.0
     text = carrick("compare", tmp_path / "one.safetensors", tmp_path / "other.safetensors")
     assert text.code == 1
-    assert "different: 1 of 6 tensors equal" in text.out
+    assert "\n1 of 6 tensors equal, 1 other values, " in text.out
     assert narrow(text.out)
 
 

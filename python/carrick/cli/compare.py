@@ -55,7 +55,7 @@ def _say(found: Comparison, *, everything: bool) -> None:
             number = found.count(status)
             if number:
                 parts.append(f"{number:,} {_WORDS[status]}")
-        say("different: " + ", ".join(parts))
+        say(", ".join(parts))
 
 
 _WORDS = {

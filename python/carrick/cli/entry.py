@@ -54,9 +54,9 @@ def _run(words: list[str]) -> int:
 
 def exit_code(error: Exception) -> int:
     """2 for what the user can mend in the request (a full disk among it), 1 for everything else."""
-    from carrick.errors import ConfigError, FormatError, PlanError  # noqa: PLC0415
+    from carrick.errors import CarrickError  # noqa: PLC0415
 
-    if isinstance(error, ConfigError | FormatError | PlanError) or _is_usage(error):
+    if isinstance(error, CarrickError) or _is_usage(error):
         return WRONG_REQUEST
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return WRONG_REQUEST
