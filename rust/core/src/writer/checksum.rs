@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn reader_agrees_with_pieces() {
-        let bytes: Vec<u8> = (0..3 * PIECE + 17).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..3 * PIECE + 17).map(|i| ((i * 31) >> 3) as u8).collect();
         for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, bytes.len()] {
             assert_eq!(of_reader(Cursor::new(&bytes[..len])).unwrap(), of_slice(&bytes[..len]), "{len}");
         }

@@ -14,6 +14,7 @@ mod header;
 pub mod journal;
 mod output;
 mod pool;
+mod prepare;
 mod ranges;
 mod shard;
 

@@ -1,6 +1,6 @@
 //! The writer as its callers see it.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -8,13 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use super::blocks::{Shared, Stage, State, Stop};
-use super::direct::{allocate, sync_folder};
+use super::direct::sync_folder;
 use super::flush::{self, Files, Recorder};
-use super::header::job_bytes;
-use super::journal::{Finished, Journal, Resume, clear, resume};
+use super::journal::{Finished, Journal, clear};
 use super::pool::{DIRECT_ALIGN, Pool};
+use super::prepare::{allocate_all, job_blocks, stages, trusted, write_lone_headers};
 use super::ranges::Ranges;
-use super::shard::{ShardFile, named_path};
+use super::shard::ShardFile;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -83,15 +83,15 @@ pub struct Writer {
     recorder: Arc<Mutex<Recorder>>,
     threads: Vec<JoinHandle<()>>,
     scratch: Mutex<Vec<Vec<u8>>>,
-    /// Held so that no second run writes to the folder.
-    _lock: Option<File>,
 }
 
 impl Writer {
-    /// Creates or reopens `partial/NAME.part` for each shard, with its space allocated.
+    /// Creates or reopens `partial/NAME.part` for each shard, with its space allocated. Only one run may write to a folder:
+    /// callers hold a lock on it, since what they do there goes on behind the last shard.
     ///
     /// `kept` is, for each shard, the bytes of the data section that a former run finished and that stay as they are:
-    /// [`Resume::kept`]. Where the folder holds another run and nothing is kept, that run is deleted first. A full disk shows here, as an I/O error, and leaves no files behind.
+    /// [`Resume::kept`](super::Resume::kept). Where the folder holds another run and nothing is kept, that run is
+    /// deleted first. A full disk shows here, as an I/O error, and leaves no files behind.
     pub fn create(partial: &Path, plan: &Plan, kept: &[Vec<Range<u64>>], options: WriterOptions) -> Result<Self> {
         options.check()?;
         let shards = ShardFile::all(partial, plan)?;
@@ -102,7 +102,6 @@ impl Writer {
 
         let is_new = !partial.exists();
         fs::create_dir_all(partial).map_err(Error::io(partial))?;
-        let lock = lock_folder(partial)?;
         // The journal before the files: a shard made anew must not meet entries about the one that was there.
         let finished = trusted(partial, plan, &shards, &present)?;
         if finished.is_none() {
@@ -133,7 +132,7 @@ impl Writer {
         write_lone_headers(&shared)?;
         let recorder = Arc::new(Mutex::new(Recorder::new(journal, job_blocks(&shared, plan)?)));
         let threads = Vec::new();
-        let mut writer = Self { shared, recorder, threads, scratch: Mutex::default(), _lock: lock };
+        let mut writer = Self { shared, recorder, threads, scratch: Mutex::default() };
         for _ in 0..options.in_flight {
             writer.start_thread().map_err(Error::io(partial))?;
         }
@@ -277,99 +276,4 @@ impl Drop for Writer {
             self.close();
         }
     }
-}
-
-/// Keeps a second run out of the folder, on systems that can lock one.
-fn lock_folder(partial: &Path) -> Result<Option<File>> {
-    let Ok(folder) = File::open(partial) else { return Ok(None) };
-    match folder.try_lock() {
-        Ok(()) => Ok(Some(folder)),
-        Err(fs::TryLockError::WouldBlock) => {
-            let reason = "another run is writing here; wait for it or choose another output";
-            Err(Error::io(partial)(io::Error::new(io::ErrorKind::ResourceBusy, reason)))
-        }
-        Err(fs::TryLockError::Error(_)) => Ok(None),
-    }
-}
-
-/// The journal's entries about tensors that are kept; `None` where there is nothing to go on from, and all begins afresh.
-fn trusted(partial: &Path, plan: &Plan, shards: &[ShardFile], present: &[Ranges]) -> Result<Option<Vec<Finished>>> {
-    let keeps = |(shard, present): (&ShardFile, &Ranges)| present.covered(shard.data_start()..shard.file_bytes) > 0;
-    let resumed = resume(partial, plan)?;
-    if !matches!(resumed, Resume::Continue(_)) && !shards.iter().zip(present).any(keeps) {
-        return Ok(None);
-    }
-    let mut trusted = Vec::new();
-    for &finished in resumed.finished() {
-        let job = &plan.jobs[finished.job];
-        let bytes = job_bytes(job)?;
-        let range = shards[job.shard].data(bytes.start, bytes.end - bytes.start)?;
-        if present[job.shard].contains(range) {
-            trusted.push(finished);
-        }
-    }
-    Ok(Some(trusted))
-}
-
-fn allocate_all(partial: &Path, plan: &Plan, shards: &[ShardFile], kept: &[Vec<Range<u64>>]) -> Result<()> {
-    for (index, (file, shard)) in shards.iter().zip(&plan.shards).enumerate() {
-        let keep = kept.get(index).is_some_and(|kept| kept.iter().any(|range| !range.is_empty()));
-        let named = named_path(partial, &shard.name)?;
-        if keep && !file.path.exists() && named.exists() {
-            // A commit was interrupted after it had given the shard its name.
-            fs::rename(&named, &file.path).map_err(Error::io(&named))?;
-        }
-        if let Err(error) = allocate(&file.path, file.file_bytes, keep) {
-            // Space that was set aside for nothing is given back; what is kept stays.
-            let made = shards[..=index].iter().enumerate();
-            for (_, made) in made.filter(|&(made, _)| kept.get(made).is_none_or(Vec::is_empty)) {
-                let _ = fs::remove_file(&made.path);
-            }
-            return Err(error);
-        }
-    }
-    Ok(())
-}
-
-fn stages(shards: &[ShardFile], present: &[Ranges], block_bytes: usize) -> Vec<Vec<Stage>> {
-    let stage = |shard: &ShardFile, present: &Ranges, block| {
-        if present.contains(shard.block(block, block_bytes)) { Stage::Written } else { Stage::Missing }
-    };
-    let of_shard = |(shard, present): (&ShardFile, &Ranges)| {
-        (0..shard.blocks(block_bytes)).map(|block| stage(shard, present, block)).collect()
-    };
-    shards.iter().zip(present).map(of_shard).collect()
-}
-
-/// Writes the parts of headers in blocks that nobody will fill: all of their data is kept, or there is none.
-fn write_lone_headers(shared: &Shared) -> Result<()> {
-    for (index, shard) in shared.shards.iter().enumerate() {
-        for block in 0..shard.header.len().div_ceil(shared.block_bytes) {
-            let mut state = shared.lock();
-            if state.stages[index][block] != Stage::Written {
-                continue;
-            }
-            let window = shard.block(block, shared.block_bytes);
-            let header = &shard.header[window.start as usize..shard.header.len().min(window.end as usize)];
-            state.dirty.insert(index);
-            state.bytes += header.len() as u64;
-            drop(state);
-            let file = shared.files.get(index, shard)?;
-            file.write_all(header, window.start).map_err(Error::io(&file.path))?;
-        }
-    }
-    Ok(())
-}
-
-fn job_blocks(shared: &Shared, plan: &Plan) -> Result<Vec<(usize, Range<usize>)>> {
-    let blocks = |job: &crate::plan::Job| {
-        let bytes = job_bytes(job)?;
-        let mut parts = shared.parts(job.shard, shared.shards[job.shard].data(bytes.start, bytes.end - bytes.start)?);
-        let first = parts.next().map_or(0, |((_, block), _)| block);
-        Ok((
-            job.shard,
-            first..parts.last().map_or(first + usize::from(!bytes.is_empty()), |((_, block), _)| block + 1),
-        ))
-    };
-    plan.jobs.iter().map(blocks).collect()
 }

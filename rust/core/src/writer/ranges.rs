@@ -62,7 +62,7 @@ mod tests {
         {
             assert_eq!(set.insert(start..end), added, "{start}..{end}");
         }
-        assert_eq!(set.0, [10..40]);
+        assert!(set.contains(10..40) && set.0.len() == 1);
         assert!(set.insert(0..10) && set.insert(50..60) && !set.insert(45..51));
         assert_eq!(set.0, [0..40, 50..60]);
         assert_eq!(set.within(35..55).collect::<Vec<_>>(), [35..40, 50..55]);

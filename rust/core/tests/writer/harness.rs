@@ -115,7 +115,9 @@ pub fn fill_all(
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let left: Vec<AtomicUsize> = plan.jobs.iter().map(|_| AtomicUsize::new(0)).collect();
-    tiles.iter().for_each(|tile| drop(left[tile.job].fetch_add(1, Ordering::Relaxed)));
+    for tile in tiles {
+        left[tile.job].fetch_add(1, Ordering::Relaxed);
+    }
     let wrong: Mutex<Vec<Tile>> = Mutex::default();
     let work = || -> Result<()> {
         loop {

@@ -123,7 +123,7 @@ fn another_run_is_stale() {
     assert!(stale(&|plan| plan.jobs[0].method.name = "cast".to_owned()).contains("another plan"));
     let changes: [&dyn Fn(&mut FileRecord); 4] =
         [&|file| file.size += 1, &|file| file.mtime_ns += 1, &|file| file.inode += 1, &|file| {
-            file.header_hash.push('0')
+            file.header_hash.push('0');
         }];
     for change in changes {
         assert!(stale(&|plan| change(&mut plan.files[0])).contains("/in/a.safetensors"));
@@ -243,7 +243,12 @@ fn entries_are_recorded_while_the_run_goes_on() {
         let plan = plan(&[vec![10_000, 10_000]]);
         let writer = Writer::create(folder.path(), &plan, &[], SMALL).unwrap();
         for begin in (0..16_000).step_by(4000) {
-            writer.fill(0, begin, 4000, |slice| Ok(slice.copy_from_slice(&bytes(0, begin..begin + 4000)))).unwrap();
+            writer
+                .fill(0, begin, 4000, |slice| {
+                    slice.copy_from_slice(&bytes(0, begin..begin + 4000));
+                    Ok(())
+                })
+                .unwrap();
         }
         writer.finished(0, checksum_of(&plan, 0));
         while resume(folder.path(), &plan).unwrap().finished().is_empty() {
