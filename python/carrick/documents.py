@@ -50,6 +50,8 @@ class Series:
         self.documents: list[Document] = load(config)
         self.out = out
         self._shard_size = DEFAULT_SHARD_SIZE if shard_size is None else shard_size
+        if seed is not None and not 0 <= seed < 1 << 64:
+            raise ConfigError(f"seed is {seed}: it must be a whole number from 0 to 2**64 - 1")
         self._seed = seed
         self._download = download
         for document in self.documents[:-1]:

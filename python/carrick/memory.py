@@ -14,8 +14,8 @@ from carrick.errors import ConfigError
 DEFAULT_BUDGET = 1 << 30
 """Bytes that the engine may allocate when nothing was asked for (1 GiB)."""
 
-SMALLEST_BUDGET = 16 << 20
-"""Below this even a container's limit does not push the budget (16 MiB)."""
+SMALLEST_BUDGET = 32 << 20
+"""Below this even a container's limit does not push the budget (32 MiB)."""
 
 UNITS = {
     "b": 1,

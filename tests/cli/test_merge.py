@@ -312,6 +312,8 @@ def test_python_call_takes_a_dict_and_a_plan(models, out):
     ("arguments", "error"),
     [
         ({"threads": 0}, ConfigError),
+        ({"seed": -1}, ConfigError),
+        ({"seed": 1 << 64}, ConfigError),
         ({"memory": "lots"}, ConfigError),
         ({"shard_size": "0GB"}, ConfigError),
         ({"read": "magic"}, ConfigError),
