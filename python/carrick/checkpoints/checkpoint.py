@@ -9,7 +9,14 @@ from typing import Any
 
 from carrick.checkpoints.folder import FolderFiles, files_of_index, folder_files, read_json
 from carrick.checkpoints.headers import FileRecord, StoredTensor, read_file
-from carrick.checkpoints.layers import Stack, config_sections, find_stacks, main_stack, without_appended
+from carrick.checkpoints.layers import (
+    Stack,
+    config_sections,
+    find_stacks,
+    locate,
+    main_stack,
+    without_appended,
+)
 from carrick.errors import FormatError
 
 
@@ -46,6 +53,13 @@ class Checkpoint:
     def main_stack(self) -> Stack | None:
         """The stack that layer ranges mean; None without layers or with two alike."""
         return main_stack(self.stacks, self.config)
+
+    @cached_property
+    def outside(self) -> list[str]:
+        """Names of the tensors that are in no layer: embeddings, final norm, head."""
+        prefixes = {stack.prefix for stack in self.stacks}
+        places = ((name, locate(name)) for name in self.tensors)
+        return [name for name, place in places if place is None or place.prefix not in prefixes]
 
     @property
     def layers(self) -> int:

@@ -58,7 +58,7 @@ def find_path(ref: str, revision: str | None = None, *, download: bool = False) 
 def _suggestion(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
-        return f" (nor is {parent})"
+        return ""
     names = [p.name for p in parent.iterdir()]
     nearest = difflib.get_close_matches(path.name, names, n=1)
     return f"; did you mean {parent / nearest[0]}?" if nearest else ""

@@ -15,13 +15,14 @@ from carrick.plan.assemble import Assembly
 from carrick.plan.describe import describe, edited_config
 from carrick.plan.dtypes import OutputTypes
 from carrick.plan.job import Plan
+from carrick.plan.layer_swap import tied_note
 from carrick.plan.layout import DEFAULT_SHARD_SIZE, lay_out
 from carrick.plan.lineup import Model, Models, open_models, tokenizer_folder
 from carrick.plan.match import match_whole
 from carrick.plan.output import check_output_of_plan
 from carrick.plan.quantized import refuse_quantized
 from carrick.plan.slices import match_slices
-from carrick.plan.tied import decide_ties
+from carrick.plan.tied import TIED, decide_ties
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,9 @@ def build_plan(
         "tie": ties.state,
         "unmatched": matched.unmatched,
     }
-    meta["notes"] = list(dict.fromkeys([*meta["notes"], *ties.notes, *assembly.notes(), *config.notes]))
+    swapped = tied_note(document.layer_swap) if ties.state == TIED else []
+    notes = [*meta["notes"], *ties.notes, *swapped, *assembly.notes(), *config.notes]
+    meta["notes"] = list(dict.fromkeys(notes))
     plan = Plan(models.files, shards, jobs, chosen, meta)
     if out is not None:
         check_output_of_plan(plan, Path(out))

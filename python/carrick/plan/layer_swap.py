@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 TASK, LANGUAGE, AVERAGE, BASE = "task", "language", "average", "base"
 
 
+def tied_note(swap: LayerSwap | None) -> list[str]:
+    """Say that a tied head follows the embeddings, where the user asked for something else."""
+    if swap is None or swap.head == swap.embeddings:
+        return []
+    return [
+        f"`head: {swap.head}` changes nothing: the head is tied to the embeddings, which come from "
+        f"`{swap.embeddings}`."
+    ]
+
+
 class Swap:
     """Tells for every tensor which expert gives it.
 

@@ -124,8 +124,8 @@ def role_in_layer(
 def role_outside(name: str, overrides: Mapping[str, tuple[re.Pattern[str], ...]] | None = None) -> str | None:
     """Tell what a tensor outside the layers is: `embeddings`, `head`, `final_norm`, or None.
 
-    >>> [role_outside(n) for n in ("model.embed_tokens.weight", "lm_head.weight", "transformer.ln_f.bias",
-    "x.y")] ['embeddings', 'head', 'final_norm', None]
+    >>> role_outside("model.embed_tokens.weight"), role_outside("lm_head.weight")
+    ('embeddings', 'head')
     """
     for role in (EMBEDDINGS, HEAD, FINAL_NORM):
         if any(pattern.search(name) for pattern in (overrides or {}).get(role, ())):

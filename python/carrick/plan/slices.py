@@ -50,6 +50,7 @@ def match_slices(document: Document, models: Models) -> Matched:
                 add_target(document, matched, lineup, Spot(name, names, tensors, position, order))
             number += 1
     _outside(document, matched, stacks, lineups[-1], before=False, rank=1 + len(lineups), total=total)
+    _check_fit(matched, models.donor)
     return matched
 
 
@@ -157,6 +158,26 @@ def _outside(
         renamed = _appended(name, stacks.main(everyone[0]), total)
         spot = Spot(renamed, [name] * len(everyone), tensors, position, order)
         add_target(document, matched, lineup, spot)
+
+
+def _check_fit(matched: Matched, donor: Model) -> None:
+    """Refuse tensors that config.json's donor has in another shape: slices of models of different sizes."""
+    shapes: dict[str, dict[tuple[int, ...], str]] = {}
+    for name, tensor in donor.checkpoint.tensors.items():
+        place = locate(name)
+        shapes.setdefault(place.suffix if place else name, {}).setdefault(tensor.shape, name)
+    for target in matched.targets:
+        place = locate(target.name)
+        known = shapes.get(place.suffix if place else target.name)
+        shape = target.tensors[0].shape
+        if known and shape not in known:
+            model = target.copied_from or target.lineup.everyone[0]
+            other, name = next(iter(known.items()))
+            raise PlanError(
+                f"tensor {target.names[0]!r} has the shape {list(shape)} in "
+                f"{model.checkpoint.file_of(target.names[0])} and {name!r} has {list(other)} in "
+                f"{donor.checkpoint.file_of(name)}; only layers of models of one size can be stacked"
+            )
 
 
 def _stands_before(document: Document, name: str, stacks: _Stacks, model: Model) -> bool:

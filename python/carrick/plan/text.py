@@ -79,6 +79,11 @@ def _table(title: str) -> Table:
     )
 
 
+def _row(table: Table, *cells: str, style: str | None = None) -> None:
+    # As Text: names come from files, and a plain string is read as markup.
+    table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
 def _models(plan: Plan) -> Table:
     table = _table("Models")
     table.add_column("")
@@ -91,7 +96,7 @@ def _models(plan: Plan) -> Table:
         ordered = sorted(dtypes, key=lambda d: -dtypes[d])
         shown = ", ".join(ordered[:2]) + (", …" if len(ordered) > 2 else "")
         name = model["ref"] + (f"@{model['revision'][:7]}" if model["revision"] else "")
-        table.add_row(model["role"], name, model["kind"] or "-", shown, size_text(sum(dtypes.values())))
+        _row(table, model["role"], name, model["kind"] or "-", shown, size_text(sum(dtypes.values())))
     return table
 
 
@@ -103,7 +108,8 @@ def _methods(plan: Plan, cost: Estimate) -> Table:
     for share in cost.by_method:
         variant = plan.meta.get("variant")
         name = share.method + (f" ({variant})" if variant and share.method == plan.meta.get("method") else "")
-        table.add_row(
+        _row(
+            table,
             name,
             str(share.tensors),
             size_text(share.bytes_read),
@@ -111,7 +117,8 @@ def _methods(plan: Plan, cost: Estimate) -> Table:
             str(share.passes),
         )
     if len(cost.by_method) > 1:
-        table.add_row(
+        _row(
+            table,
             "all",
             str(len(plan.jobs)),
             size_text(cost.bytes_read),
@@ -128,22 +135,22 @@ def _facts(plan: Plan, cost: Estimate, out: Path | str | None) -> Table:
     table.add_column(overflow="fold")
     shards = plan.shards
     files = shards[0].name if len(shards) == 1 else f"{len(shards)} shards and their index"
-    table.add_row("output", f"{size_text(cost.bytes_written)} in {files}")
+    _row(table, "output", f"{size_text(cost.bytes_written)} in {files}")
     if out is not None:
-        table.add_row("free disk", f"{size_text(free_bytes(Path(out)))} for {out}")
-    table.add_row("peak memory", f"about {size_text(cost.peak_bytes)} beyond the interpreter")
-    table.add_row("time", f"about {duration_text(cost.seconds)} at 2 GB/s")
+        _row(table, "free disk", f"{size_text(free_bytes(Path(out)))} for {out}")
+    _row(table, "peak memory", f"about {size_text(cost.peak_bytes)} beyond the interpreter")
+    _row(table, "time", f"about {duration_text(cost.seconds)} at 2 GB/s")
     dtype = plan.meta.get("dtype", {})
     if dtype.get("output"):
-        table.add_row("dtype", f"{dtype['output']}, from {dtype['from']}; computed in float32")
+        _row(table, "dtype", f"{dtype['output']}, from {dtype['from']}; computed in float32")
     if plan.meta.get("tie") in ("tied", "untied"):
-        table.add_row("embeddings", plan.meta["tie"])
+        _row(table, "embeddings", plan.meta["tie"])
     donor, tokenizer = plan.meta.get("donor"), plan.meta.get("tokenizer")
     if donor:
-        table.add_row("config.json", f"from {donor['ref']}{_edits(plan)}")
+        _row(table, "config.json", f"from {donor['ref']}{_edits(plan)}")
     if tokenizer:
-        table.add_row("tokenizer", f"from {tokenizer['ref']}")
-    table.add_row("seed", str(plan.seed))
+        _row(table, "tokenizer", f"from {tokenizer['ref']}")
+    _row(table, "seed", str(plan.seed))
     return table
 
 
@@ -176,7 +183,7 @@ def _unmatched(unmatched: list[dict[str, object]]) -> Table:
     table.add_column("tensor", overflow="fold")
     table.add_column("what happens to it", overflow="fold")
     for record in unmatched[:_SHOWN]:
-        table.add_row(str(record["tensor"]), str(record["action"]))
+        _row(table, str(record["tensor"]), str(record["action"]))
     if len(unmatched) > _SHOWN:
-        table.add_row(f"and {len(unmatched) - _SHOWN} more", "listed by --json")
+        _row(table, f"and {len(unmatched) - _SHOWN} more", "listed by --json")
     return table

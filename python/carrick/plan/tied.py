@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrick.checkpoints.layers import locate
 from carrick.errors import PlanError
 from carrick.plan.roles import EMBEDDINGS, role_outside
 
@@ -115,7 +114,8 @@ def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]
     found: dict[str, None] = {}
     for model in models:
         tensors = model.checkpoint.tensors
-        heads = [name for name in tensors if _VOCABULARY_HEAD.search(name) and len(tensors[name].shape) == 2]
+        outside = model.checkpoint.outside
+        heads = [name for name in outside if _VOCABULARY_HEAD.search(name) and len(tensors[name].shape) == 2]
         if heads:
             shapes = {tensors[name].shape for name in _word_embeddings(model.checkpoint, roles)}
             found.update({name: None for name in heads if tensors[name].shape in shapes})
@@ -124,14 +124,9 @@ def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]
 
 def _word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
     """Names of the embedding matrices outside the layers that may be those of words."""
-    prefixes = {stack.prefix for stack in checkpoint.stacks}
-    found = []
-    for name, tensor in checkpoint.tensors.items():
-        if len(tensor.shape) == 2 and not _NOT_WORDS.search(name) and role_outside(name, roles) == EMBEDDINGS:
-            place = locate(name)
-            if place is None or place.prefix not in prefixes:
-                found.append(name)
-    return found
+    tensors = checkpoint.tensors
+    matrices = [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and not _NOT_WORDS.search(n)]
+    return [name for name in matrices if role_outside(name, roles) == EMBEDDINGS]
 
 
 def _pair(

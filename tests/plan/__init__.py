@@ -1,0 +1,1 @@
+"""Planning, on tiny checkpoints written by the safetensors package."""

@@ -1,0 +1,168 @@
+"""Frankenmerges: names, configuration, what stands before and after the layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from carrick.checkpoints import find
+from carrick.errors import CarrickError, PlanError
+from plan.tiny import BF16, Tensors, job_of, llama, llama_config, plan_of, trio, write
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from carrick.plan import Plan
+
+
+def stack(*sources: tuple[Path, int, int], method: str = "passthrough", more: str = "") -> str:
+    listed = "\n".join(f"- sources: [{{model: {m}, layer_range: [{a}, {b}]}}]" for m, a, b in sources)
+    return f"merge_method: {method}\nslices:\n{listed}\n{more}"
+
+
+def source_of(plan: Plan, name: str) -> tuple[str, str]:
+    """Folder and tensor name that an output tensor is read from."""
+    given = job_of(plan, name).inputs[0]
+    folder = plan.files[given.file].path.rsplit("/", 1)[0]
+    tensors = find(folder).tensors
+    return folder, next(n for n, t in tensors.items() if t.begin == given.offset)
+
+
+def test_repeated_and_overlapping_layers_are_renumbered(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    plan = plan_of(stack((a, 0, 3), (b, 1, 4), (a, 2, 3)))
+    wanted = [(a, 0), (a, 1), (a, 2), (b, 1), (b, 2), (b, 3), (a, 2)]
+    for number, (model, layer) in enumerate(wanted):
+        found = source_of(plan, f"model.layers.{number}.mlp.up_proj.weight")
+        assert found == (str(model), f"model.layers.{layer}.mlp.up_proj.weight")
+    assert len(plan.jobs) == 7 * 5 + 3
+    assert {j.method for j in plan.jobs} == {"copy"}
+    assert plan.meta["config_json"]["num_hidden_layers"] == 7
+
+
+def test_embeddings_of_the_first_and_head_of_the_last_slice(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    plan = plan_of(stack((a, 0, 2), (b, 2, 4)))
+    assert source_of(plan, "model.embed_tokens.weight")[0] == str(a)
+    assert source_of(plan, "model.norm.weight")[0] == str(b)
+    assert source_of(plan, "lm_head.weight")[0] == str(b)
+
+
+def test_per_layer_lists_follow_their_layers(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    write(a, llama(), llama_config(layer_types=["a0", "a1", "a2", "a3"], windows=[1, 2, 3, 4], eos_token_id=[1, 2, 3, 4],
+                                   mlp_only_layers=[0, 3], rope=[1, 2], first_k_dense_replace=1))  # fmt: skip
+    write(b, llama(seed=1), llama_config(layer_types=["b0", "b1", "b2", "b3"], mlp_only_layers=[1]))
+    plan = plan_of(stack((a, 0, 2), (b, 1, 4)))
+    config = plan.meta["config_json"]
+    assert config["layer_types"] == ["a0", "a1", "b1", "b2", "b3"]
+    assert config["windows"] == [1, 2, 2, 3, 4]
+    assert config["mlp_only_layers"] == [0, 2]
+    assert config["eos_token_id"] == [1, 2, 3, 4]
+    assert config["rope"] == [1, 2]
+    assert plan.meta["config_edits"]["num_hidden_layers"] == [4, 5]
+    assert any("first_k_dense_replace" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize("key", ["n_layer", "num_layers", "n_layers"])
+def test_other_spellings_of_the_number_of_layers(key: str, tmp_path: Path) -> None:
+    config = {"model_type": "x", key: 4, "vocab_size": 4}
+    a = write(tmp_path / "A", llama(), config)
+    assert plan_of(stack((a, 0, 4), (a, 2, 4))).meta["config_json"] == config | {key: 6}
+
+
+def test_nested_configuration(tmp_path: Path) -> None:
+    config = {"model_type": "vlm", "text_config": {"model_type": "llama", "num_hidden_layers": 4}}
+    a = write(tmp_path / "A", llama(), config)
+    plan = plan_of(stack((a, 0, 4), (a, 0, 4)))
+    assert plan.meta["config_json"]["text_config"]["num_hidden_layers"] == 8
+
+
+def test_configuration_that_counts_no_layers(tmp_path: Path) -> None:
+    a = write(tmp_path / "A", llama(), {"model_type": "x"})
+    with pytest.raises(PlanError, match=r"config.json: no entry equals the 4 layers"):
+        plan_of(stack((a, 0, 4), (a, 0, 4)))
+    assert plan_of(stack((a, 0, 4))).meta["config_json"] == {"model_type": "x"}
+
+
+def test_merged_slices_read_each_source_at_its_own_layers(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    text = (
+        "merge_method: linear\nslices:\n- sources:\n"
+        f"  - {{model: {a}, layer_range: [0, 2], parameters: {{weight: 1}}}}\n"
+        f"  - {{model: {b}, layer_range: [2, 4], parameters: {{weight: 3}}}}\n"
+    )
+    plan = plan_of(text)
+    job = job_of(plan, "model.layers.1.mlp.up_proj.weight")
+    offsets = [
+        find(str(m)).tensors[f"model.layers.{n}.mlp.up_proj.weight"].begin for m, n in ((a, 1), (b, 3))
+    ]
+    assert [i.offset for i in job.inputs] == offsets
+    assert [(i.parameters or {})["weight"] for i in job.inputs] == [1, 3]
+    assert len(job_of(plan, "lm_head.weight").inputs) == 2
+
+
+def test_gradients_run_within_each_slice_and_end_at_the_head(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    sources = f"[{{model: {a}, layer_range: [0, 3]}}, {{model: {b}, layer_range: [0, 3]}}]"
+    last = f"[{{model: {a}, layer_range: [3, 4]}}, {{model: {b}, layer_range: [3, 4]}}]"
+    plan = plan_of(
+        f"merge_method: slerp\nbase_model: {a}\nslices:\n- sources: {sources}\n- sources: {last}\n"
+        "parameters: {t: [0.0, 0.5, 1.0]}"
+    )
+    got = [job_of(plan, f"model.layers.{n}.mlp.up_proj.weight").options["t"] for n in range(4)]
+    assert got == [0.0, 0.5, 1.0, 1.0]
+    assert job_of(plan, "model.embed_tokens.weight").options["t"] == 0.0
+    assert job_of(plan, "lm_head.weight").options["t"] == 1.0
+    assert job_of(plan, "model.norm.weight").options["t"] == 1.0
+
+
+def test_range_beyond_the_layers(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    with pytest.raises(PlanError, match=rf"{b}: layer_range \[2, 5\] ends behind its 4 layers"):
+        plan_of(stack((a, 0, 4), (b, 2, 5)))
+
+
+def test_sources_of_unequal_length(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    sources = f"[{{model: {a}, layer_range: [0, 3]}}, {{model: {b}, layer_range: [0, 2]}}]"
+    with pytest.raises(CarrickError, match="layers"):
+        plan_of(f"merge_method: linear\nslices: [{{sources: {sources}}}]\nparameters: {{weight: 1}}")
+
+
+def test_models_without_layers_or_with_several_stacks(tmp_path: Path) -> None:
+    a = write(tmp_path / "A", {"w": np.ones(2, np.float32)})
+    with pytest.raises(PlanError, match="no numbered layers"):
+        plan_of(stack((a, 0, 1)))
+    both: Tensors = {
+        f"{side}.block.{n}.{p}.weight": np.ones(2, BF16) for side in ("encoder", "decoder") for n in range(3) for p in "abc"
+    }  # fmt: skip
+    b = write(tmp_path / "B", both)
+    with pytest.raises(PlanError, match=r"decoder.block \(3 layers\), encoder.block \(3 layers\)"):
+        plan_of(stack((b, 0, 1)))
+
+
+def test_vision_tower_comes_with_the_first_slice(tmp_path: Path) -> None:
+    vision: Tensors = {f"visual.blocks.{n}.{p}.weight": np.ones(1, BF16) for n in range(2) for p in "abc"}
+    a = write(tmp_path / "A", llama() | vision, llama_config())
+    b = write(tmp_path / "B", llama(seed=1) | vision, llama_config())
+    plan = plan_of(stack((a, 0, 2), (b, 1, 4)))
+    assert source_of(plan, "visual.blocks.1.c.weight")[0] == str(a)
+    assert plan.meta["config_json"]["num_hidden_layers"] == 5
+
+
+def test_prediction_layers_move_behind_the_stack(tmp_path: Path) -> None:
+    a = write(tmp_path / "A", llama(5), llama_config(4, num_nextn_predict_layers=1))
+    plan = plan_of(stack((a, 0, 4), (a, 2, 4)))
+    assert plan.meta["config_json"]["num_hidden_layers"] == 6
+    assert source_of(plan, "model.layers.6.mlp.up_proj.weight")[1] == "model.layers.4.mlp.up_proj.weight"
+    assert len(plan.jobs) == 7 * 5 + 3
+
+
+def test_layers_of_models_of_other_sizes(tmp_path: Path) -> None:
+    a = write(tmp_path / "A", llama(), llama_config())
+    b = write(tmp_path / "B", llama(hidden=6), llama_config())
+    with pytest.raises(PlanError, match="only layers of models of one size can be stacked"):
+        plan_of(stack((a, 0, 2), (b, 2, 4)))
