@@ -76,8 +76,14 @@ def test_published_counts() -> None:
 
 @pytest.mark.parametrize(
     ("first", "last", "depth", "wanted"),
-    [(3, 2, 12, (3, 2)), (0.25, 0.125, 32, (8, 4)), (0.25, 0.0, 10, (3, 0)), (0, 1, 2, (0, 1)), (1, 0, 28, (1, 0))],
-)  # fmt: skip
+    [
+        (3, 2, 12, (3, 2)),
+        (0.25, 0.125, 32, (8, 4)),
+        (0.25, 0.0, 10, (3, 0)),
+        (0, 1, 2, (0, 1)),
+        (1, 0, 28, (1, 0)),
+    ],
+)
 def test_counts_and_fractions(first: float, last: float, depth: int, wanted: tuple[int, int]) -> None:
     share = counted_share(first, last, depth, "x")
     assert (share.first, share.last) == wanted
@@ -188,7 +194,10 @@ def test_each_stack_counts_its_own_layers(tmp_path: Path) -> None:
 
     for seed, name in enumerate("BC"):
         write(tmp_path / name, encoder_decoder(seed), {"model_type": "t5"})
-    text = f"merge_method: layer_swap\nmodels: [{{model: {tmp_path}/B}}, {{model: {tmp_path}/C}}]\nlayers: {{first: 0.25}}"
+    text = (
+        f"merge_method: layer_swap\nmodels: [{{model: {tmp_path}/B}}, {{model: {tmp_path}/C}}]\n"
+        "layers: {first: 0.25}"
+    )
     assert by_pattern(plan_of(text), "encoder.*wi", "decoder.*wi") == [{0}, {0, 1, 2}]
     plan = plan_of(text.replace("layers: {first: 0.25}", "parameters: {partition: A}"))
     first, last = oracle_count(6, 4), oracle_count(2, 4)

@@ -20,12 +20,15 @@ def stack(prefix: str, count: int, size: int = 1, parts: tuple[str, ...] = PARTS
         ("h.7.attn.c_attn.bias", ("h", 7, "attn.c_attn.bias")),
         ("transformer.h.0.ln_1.weight", ("transformer.h", 0, "ln_1.weight")),
         ("bert.encoder.layer.3.output.dense.bias", ("bert.encoder.layer", 3, "output.dense.bias")),
-        ("encoder.block.0.layer.1.DenseReluDense.wi.weight", ("encoder.block", 0, "layer.1.DenseReluDense.wi.weight")),
+        (
+            "encoder.block.0.layer.1.DenseReluDense.wi.weight",
+            ("encoder.block", 0, "layer.1.DenseReluDense.wi.weight"),
+        ),
         ("model.layers.3.mlp.experts.5.w1.weight", ("model.layers", 3, "mlp.experts.5.w1.weight")),
         ("experts.5.layers.3.w.weight", ("experts.5.layers", 3, "w.weight")),
         ("vision_tower.layers.1.w.bias", ("vision_tower.layers", 1, "w.bias")),
     ],
-)  # fmt: skip
+)
 def test_locate(name: str, place: tuple[str, int, str]) -> None:
     assert locate(name) == place
 

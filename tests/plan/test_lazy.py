@@ -33,8 +33,10 @@ def test_arrays_equal_what_was_written(tmp_path: Path) -> None:
         for name, wanted in tensors.items():
             assert opened[name].dtype == wanted.dtype
             assert opened[name].shape == wanted.shape
-            np.testing.assert_array_equal(opened[name].view(np.uint8 if wanted.ndim else wanted.dtype),
-                                          wanted.view(np.uint8 if wanted.ndim else wanted.dtype))  # fmt: skip
+            np.testing.assert_array_equal(
+                opened[name].view(np.uint8 if wanted.ndim else wanted.dtype),
+                wanted.view(np.uint8 if wanted.ndim else wanted.dtype),
+            )
 
 
 def test_views_are_read_only_and_shared(tmp_path: Path) -> None:

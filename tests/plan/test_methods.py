@@ -84,7 +84,10 @@ def test_weight_zero_stays(tmp_path: Path) -> None:
 
 def test_slerp_is_base_and_other(tmp_path: Path) -> None:
     a, b, _ = trio(tmp_path)
-    text = f"merge_method: slerp\nbase_model: {b}\nmodels: [{{model: {a}}}, {{model: {b}}}]\nparameters: {{t: 0.25}}"
+    text = (
+        f"merge_method: slerp\nbase_model: {b}\nmodels: [{{model: {a}}}, {{model: {b}}}]\n"
+        "parameters: {t: 0.25}"
+    )
     job = job_of(plan_of(text), UP)
     assert (roles(job), job.options) == ([(0, True, None), (1, False, 0)], {"t": 0.25})
     with pytest.raises(CarrickError, match="slerp"):

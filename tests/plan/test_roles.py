@@ -21,14 +21,38 @@ LLAMA = [
 GEMMA = [*LLAMA, "pre_feedforward_layernorm.weight", "post_feedforward_layernorm.weight"]
 OLMO2 = ["self_attn.q_norm.weight", "post_attention_layernorm.weight", "post_feedforward_layernorm.weight"]
 GLM4 = [*LLAMA, "post_self_attn_layernorm.weight", "post_mlp_layernorm.weight"]
-BERT = ["attention.self.query.weight", "attention.output.LayerNorm.weight", "intermediate.dense.weight",
-        "output.dense.weight", "output.LayerNorm.bias"]  # fmt: skip
-T5 = ["layer.0.SelfAttention.q.weight", "layer.0.layer_norm.weight", "layer.1.EncDecAttention.q.weight",
-      "layer.1.layer_norm.weight", "layer.2.DenseReluDense.wi.weight", "layer.2.layer_norm.weight"]  # fmt: skip
-BART = ["self_attn.k_proj.weight", "self_attn_layer_norm.bias", "encoder_attn.k_proj.weight",
-        "encoder_attn_layer_norm.weight", "fc1.weight", "fc2.bias", "final_layer_norm.weight"]  # fmt: skip
-TORCH_DECODER = ["self_attn.in_proj_weight", "multihead_attn.in_proj_weight", "linear1.weight", "norm1.weight",
-                 "norm2.weight", "norm3.weight"]  # fmt: skip
+BERT = [
+    "attention.self.query.weight",
+    "attention.output.LayerNorm.weight",
+    "intermediate.dense.weight",
+    "output.dense.weight",
+    "output.LayerNorm.bias",
+]
+T5 = [
+    "layer.0.SelfAttention.q.weight",
+    "layer.0.layer_norm.weight",
+    "layer.1.EncDecAttention.q.weight",
+    "layer.1.layer_norm.weight",
+    "layer.2.DenseReluDense.wi.weight",
+    "layer.2.layer_norm.weight",
+]
+BART = [
+    "self_attn.k_proj.weight",
+    "self_attn_layer_norm.bias",
+    "encoder_attn.k_proj.weight",
+    "encoder_attn_layer_norm.weight",
+    "fc1.weight",
+    "fc2.bias",
+    "final_layer_norm.weight",
+]
+TORCH_DECODER = [
+    "self_attn.in_proj_weight",
+    "multihead_attn.in_proj_weight",
+    "linear1.weight",
+    "norm1.weight",
+    "norm2.weight",
+    "norm3.weight",
+]
 
 
 @pytest.mark.parametrize(
@@ -151,34 +175,86 @@ def test_outside_the_layers(name: str, role: str | None) -> None:
 
 
 SMALL: dict[str, Any] = {
-    "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "num_key_value_heads": 1, "head_dim": 4, "max_position_embeddings": 16, "pad_token_id": 0,
-}  # fmt: skip
+    "vocab_size": 32,
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 4,
+    "max_position_embeddings": 16,
+    "pad_token_id": 0,
+}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "Llama": ("LlamaForCausalLM", SMALL | {"attention_bias": True, "mlp_bias": True}),
     "Qwen2": ("Qwen2ForCausalLM", SMALL),
     "Qwen3": ("Qwen3ForCausalLM", SMALL),
     "Mistral": ("MistralForCausalLM", SMALL),
     "Mixtral": ("MixtralForCausalLM", SMALL | {"num_local_experts": 2}),
-    "Qwen2Moe": ("Qwen2MoeForCausalLM", SMALL | {"num_experts": 2, "num_experts_per_tok": 1,
-                 "moe_intermediate_size": 4, "shared_expert_intermediate_size": 4}),
+    "Qwen2Moe": (
+        "Qwen2MoeForCausalLM",
+        SMALL
+        | {
+            "num_experts": 2,
+            "num_experts_per_tok": 1,
+            "moe_intermediate_size": 4,
+            "shared_expert_intermediate_size": 4,
+        },
+    ),
     "Gemma2": ("Gemma2ForCausalLM", SMALL),
     "Phi3": ("Phi3ForCausalLM", SMALL),
     "Olmo2": ("Olmo2ForCausalLM", SMALL),
     "GPTNeoX": ("GPTNeoXForCausalLM", SMALL),
     "Falcon": ("FalconForCausalLM", {k: v for k, v in SMALL.items() if k != "head_dim"}),
-    "GPT2": ("GPT2LMHeadModel", {"vocab_size": 32, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16}),
+    "GPT2": (
+        "GPT2LMHeadModel",
+        {"vocab_size": 32, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 16},
+    ),
     "Bert": ("BertForMaskedLM", SMALL),
-    "T5": ("T5ForConditionalGeneration", {"vocab_size": 32, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 2,
-           "num_decoder_layers": 3, "num_heads": 2}),
-    "Whisper": ("WhisperForConditionalGeneration", {"vocab_size": 32, "d_model": 8, "encoder_layers": 2,
-                "decoder_layers": 3, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
-                "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "num_mel_bins": 4, "max_source_positions": 8,
-                "max_target_positions": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
-                "decoder_start_token_id": 1}),
-    "ViT": ("ViTForImageClassification", {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "image_size": 8, "patch_size": 4}),
-}  # fmt: skip
+    "T5": (
+        "T5ForConditionalGeneration",
+        {
+            "vocab_size": 32,
+            "d_model": 8,
+            "d_kv": 4,
+            "d_ff": 16,
+            "num_layers": 2,
+            "num_decoder_layers": 3,
+            "num_heads": 2,
+        },
+    ),
+    "Whisper": (
+        "WhisperForConditionalGeneration",
+        {
+            "vocab_size": 32,
+            "d_model": 8,
+            "encoder_layers": 2,
+            "decoder_layers": 3,
+            "encoder_attention_heads": 2,
+            "decoder_attention_heads": 2,
+            "encoder_ffn_dim": 16,
+            "decoder_ffn_dim": 16,
+            "num_mel_bins": 4,
+            "max_source_positions": 8,
+            "max_target_positions": 8,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "decoder_start_token_id": 1,
+        },
+    ),
+    "ViT": (
+        "ViTForImageClassification",
+        {
+            "hidden_size": 8,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 8,
+            "patch_size": 4,
+        },
+    ),
+}
 # Written independently of the table: what a reader of each architecture's code would answer.
 ATTENTION_BY_CLASS = {
     "Gemma2": r"self_attn|input_layernorm|post_attention_layernorm",

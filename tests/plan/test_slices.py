@@ -52,8 +52,18 @@ def test_embeddings_of_the_first_and_head_of_the_last_slice(tmp_path: Path) -> N
 
 def test_per_layer_lists_follow_their_layers(tmp_path: Path) -> None:
     a, b, _ = trio(tmp_path)
-    write(a, llama(), llama_config(layer_types=["a0", "a1", "a2", "a3"], windows=[1, 2, 3, 4], eos_token_id=[1, 2, 3, 4],
-                                   mlp_only_layers=[0, 3], rope=[1, 2], first_k_dense_replace=1))  # fmt: skip
+    write(
+        a,
+        llama(),
+        llama_config(
+            layer_types=["a0", "a1", "a2", "a3"],
+            windows=[1, 2, 3, 4],
+            eos_token_id=[1, 2, 3, 4],
+            mlp_only_layers=[0, 3],
+            rope=[1, 2],
+            first_k_dense_replace=1,
+        ),
+    )
     write(b, llama(seed=1), llama_config(layer_types=["b0", "b1", "b2", "b3"], mlp_only_layers=[1]))
     plan = plan_of(stack((a, 0, 2), (b, 1, 4)))
     config = plan.meta["config_json"]
@@ -137,8 +147,11 @@ def test_models_without_layers_or_with_several_stacks(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no numbered layers"):
         plan_of(stack((a, 0, 1)))
     both: Tensors = {
-        f"{side}.block.{n}.{p}.weight": np.ones(2, BF16) for side in ("encoder", "decoder") for n in range(3) for p in "abc"
-    }  # fmt: skip
+        f"{side}.block.{n}.{p}.weight": np.ones(2, BF16)
+        for side in ("encoder", "decoder")
+        for n in range(3)
+        for p in "abc"
+    }
     b = write(tmp_path / "B", both)
     with pytest.raises(PlanError, match=r"decoder.block \(3 layers\), encoder.block \(3 layers\)"):
         plan_of(stack((b, 0, 1)))
