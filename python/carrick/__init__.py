@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from carrick import arrays as arrays
+    import carrick.arrays as arrays  # noqa: PLR0402  (re-exported)
     from carrick.checkpoints import open_checkpoint as open  # noqa: A004, F401
     from carrick.errors import CarrickError as CarrickError
     from carrick.errors import ConfigError as ConfigError
