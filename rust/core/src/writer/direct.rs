@@ -50,6 +50,41 @@ fn set_aside(file: &File, bytes: u64) -> io::Result<()> {
     file.set_len(bytes)
 }
 
+/// Refuses files whose sizes together do not fit on the disk that `folder` is on.
+///
+/// Some file systems find that out by filling the disk to its last block first, under everybody else.
+#[cfg(unix)]
+pub(super) fn require_space<'a>(folder: &Path, files: impl Iterator<Item = (&'a Path, u64)>) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+
+    let missing = files.fold(0u64, |sum, (path, bytes)| {
+        let there = path.symlink_metadata().map_or(0, |metadata| metadata.blocks().saturating_mul(512));
+        sum.saturating_add(bytes.saturating_sub(there))
+    });
+    let Ok(name) = std::ffi::CString::new(folder.as_os_str().as_bytes()) else { return Ok(()) };
+    let mut disk = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the name ends in a zero byte, and the structure has room for the answer.
+    if unsafe { libc::statvfs(name.as_ptr(), disk.as_mut_ptr()) } != 0 {
+        return Ok(());
+    }
+    // SAFETY: filled in, since the call succeeded.
+    let disk = unsafe { disk.assume_init() };
+    // Wider on some systems than on others.
+    #[allow(clippy::unnecessary_cast, clippy::useless_conversion)]
+    let (blocks, available, size) = (disk.f_blocks as u64, disk.f_bavail as u64, disk.f_frsize as u64);
+    // Network file systems that do not know say 0 blocks.
+    if blocks > 0 && missing > available.saturating_mul(size) {
+        return Err(Error::io(folder)(io::Error::from_raw_os_error(libc::ENOSPC)));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub(super) fn require_space<'a>(_folder: &Path, _files: impl Iterator<Item = (&'a Path, u64)>) -> Result<()> {
+    Ok(())
+}
+
 /// An open output file.
 pub(super) struct OutputFile {
     pub path: PathBuf,

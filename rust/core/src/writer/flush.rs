@@ -120,8 +120,14 @@ enum Next {
 }
 
 /// What each writer thread does until the writer stops.
-pub(super) fn run(shared: &Shared, recorder: &Mutex<Recorder>) {
+pub(super) fn run(shared: &Shared, recorder: &Mutex<Recorder>, is_first: bool) {
     loop {
+        if !is_first && !shared.files.direct() {
+            // In the page cache two threads writing one file are slower than one. The first may have slept through the
+            // call that woke this one.
+            shared.ready.notify_all();
+            return;
+        }
         let result = match next(shared) {
             Next::Write(id, block) => write(shared, id, block),
             Next::Idle => Ok(()),

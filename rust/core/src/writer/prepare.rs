@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::blocks::{Shared, Stage};
-use super::direct::allocate;
+use super::direct::{allocate, require_space};
 use super::header::job_bytes;
 use super::journal::{Finished, Resume, resume};
 use super::ranges::Ranges;
@@ -37,23 +37,25 @@ pub(super) fn trusted(
     Ok(Some(trusted))
 }
 
+/// Makes the files, or takes up those that are kept. After an error those made for nothing are gone.
 pub(super) fn allocate_all(
     partial: &Path,
     plan: &Plan,
     shards: &[ShardFile],
     kept: &[Vec<Range<u64>>],
 ) -> Result<()> {
+    let keep = |index: usize| kept.get(index).is_some_and(|kept| kept.iter().any(|range| !range.is_empty()));
     for (index, (file, shard)) in shards.iter().zip(&plan.shards).enumerate() {
-        let keep = kept.get(index).is_some_and(|kept| kept.iter().any(|range| !range.is_empty()));
         let named = named_path(partial, &shard.name)?;
-        if keep && !file.path.exists() && named.exists() {
+        if keep(index) && !file.path.exists() && named.exists() {
             // A commit was interrupted after it had given the shard its name.
             fs::rename(&named, &file.path).map_err(Error::io(&named))?;
         }
-        if let Err(error) = allocate(&file.path, file.file_bytes, keep) {
-            // Space that was set aside for nothing is given back; what is kept stays.
-            let made = shards[..=index].iter().enumerate();
-            for (_, made) in made.filter(|&(made, _)| kept.get(made).is_none_or(Vec::is_empty)) {
+    }
+    require_space(partial, shards.iter().map(|shard| (shard.path.as_path(), shard.file_bytes)))?;
+    for (index, file) in shards.iter().enumerate() {
+        if let Err(error) = allocate(&file.path, file.file_bytes, keep(index)) {
+            for (_, made) in shards[..=index].iter().enumerate().filter(|&(made, _)| !keep(made)) {
                 let _ = fs::remove_file(&made.path);
             }
             return Err(error);
