@@ -258,3 +258,16 @@ def test_base_without_a_base_model(tmp_path: Path) -> None:
     text, *_ = swap(tmp_path, "parameters: {head: base}")
     with pytest.raises(CarrickError, match="base"):
         plan_of("\n".join(line for line in text.splitlines() if not line.startswith("base_model")))
+
+
+def test_prediction_layers_behind_the_stack_go_with_the_head(tmp_path: Path) -> None:
+    for seed, name in enumerate("BC"):
+        config = llama_config(12, num_nextn_predict_layers=1)
+        write(tmp_path / name, llama(13, seed=seed), config)
+    text = (
+        f"merge_method: layer_swap\nmodels: [{{model: {tmp_path}/B}}, {{model: {tmp_path}/C}}]\n"
+        "parameters: {head: language}\nlayers: {last: 1}"
+    )
+    plan = plan_of(text)
+    assert by_pattern(plan, "up_proj") == [{11, 12}]
+    assert by_pattern(plan_of(text.replace("head: language", "head: task")), "up_proj") == [{11}]

@@ -39,6 +39,16 @@ def test_out_may_not_reach_an_input_by_a_link(tmp_path: Path) -> None:
         plan_of(linear(a, b), tmp_path / "link")
 
 
+def test_out_may_not_hold_the_file_that_an_input_links_to(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path / "models")
+    blobs = tmp_path / "blobs" / "deep"
+    blobs.mkdir(parents=True)
+    (a / "model.safetensors").rename(blobs / "0123")
+    (a / "model.safetensors").symlink_to(blobs / "0123")
+    with pytest.raises(PlanError, match="lies in it"):
+        plan_of(linear(a, b), tmp_path / "blobs")
+
+
 def test_a_single_file_may_have_neighbours(tmp_path: Path) -> None:
     a, b, _ = trio(tmp_path)
     first, second = (
@@ -67,6 +77,9 @@ def test_saved_plans_come_back_the_same(tmp_path: Path) -> None:
     path.write_text(plan.to_json())
     again = load_plan(path)
     assert again.to_json() == plan.to_json()
+    given = [i.as_dict() for i in again.jobs[0].inputs]
+    assert [(i["index"], i["parameters"]) for i in given] == [(0, {"weight": 1.0}), (1, {"weight": 1.0})]
+    assert not any("base" in i for i in given)
     assert again.jobs[0].shape == plan.jobs[0].shape
     with pytest.raises(PlanError, match="is the input"):
         check_output_of_plan(again, a)

@@ -61,6 +61,7 @@ def test_per_layer_lists_follow_their_layers(tmp_path: Path) -> None:
             eos_token_id=[1, 2, 3, 4],
             mlp_only_layers=[0, 3],
             rope=[1, 2],
+            suppress_tokens=[5, 6, 7, 8],
             first_k_dense_replace=1,
         ),
     )
@@ -72,6 +73,7 @@ def test_per_layer_lists_follow_their_layers(tmp_path: Path) -> None:
     assert config["mlp_only_layers"] == [0, 2]
     assert config["eos_token_id"] == [1, 2, 3, 4]
     assert config["rope"] == [1, 2]
+    assert config["suppress_tokens"] == [5, 6, 7, 8]
     assert plan.meta["config_edits"]["num_hidden_layers"] == [4, 5]
     assert any("first_k_dense_replace" in note for note in plan.notes)
 
@@ -117,13 +119,13 @@ def test_merged_slices_read_each_source_at_its_own_layers(tmp_path: Path) -> Non
 def test_gradients_run_within_each_slice_and_end_at_the_head(tmp_path: Path) -> None:
     a, b, _ = trio(tmp_path)
     sources = f"[{{model: {a}, layer_range: [0, 3]}}, {{model: {b}, layer_range: [0, 3]}}]"
-    last = f"[{{model: {a}, layer_range: [3, 4]}}, {{model: {b}, layer_range: [3, 4]}}]"
+    last = f"[{{model: {a}, layer_range: [1, 4]}}, {{model: {b}, layer_range: [1, 4]}}]"
     plan = plan_of(
         f"merge_method: slerp\nbase_model: {a}\nslices:\n- sources: {sources}\n- sources: {last}\n"
         "parameters: {t: [0.0, 0.5, 1.0]}"
     )
-    got = [job_of(plan, f"model.layers.{n}.mlp.up_proj.weight").options["t"] for n in range(4)]
-    assert got == [0.0, 0.5, 1.0, 1.0]
+    got = [job_of(plan, f"model.layers.{n}.mlp.up_proj.weight").options["t"] for n in range(6)]
+    assert got == [0.0, 0.5, 1.0, 0.0, 0.5, 1.0]
     assert job_of(plan, "model.embed_tokens.weight").options["t"] == 0.0
     assert job_of(plan, "lm_head.weight").options["t"] == 1.0
     assert job_of(plan, "model.norm.weight").options["t"] == 1.0

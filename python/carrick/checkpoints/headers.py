@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +63,9 @@ def read_header(path: str) -> dict[str, Any]:
 def read_file(path: Path, number: int) -> tuple[FileRecord, dict[str, StoredTensor]]:
     """Read one file's record and tensors in offset order; `number` is the file's place in the checkpoint."""
     try:
-        mode = path.stat().st_mode
+        path.stat()
     except OSError as error:
         raise FormatError(f"{path}: cannot be read ({error.strerror}); restore the file") from error
-    if not stat.S_ISREG(mode):
-        raise FormatError(f"{path}: is not a regular file; give a .safetensors file")
     header = read_header(str(path))
     record = FileRecord(
         str(path),

@@ -155,7 +155,7 @@ def _by_table(suffix: str, siblings: Collection[str]) -> str | None:
             return ATTENTION
         if _MLP.fullmatch(part) or _ROUTER.fullmatch(part):
             return MLP
-        if part == "output" and depth == 0 and any(s.startswith("intermediate.") for s in siblings):
+        if part == "output" and any(s.startswith("intermediate.") for s in siblings):
             return MLP
     return ATTENTION if _ATTENTION.fullmatch(parts[-1]) else None
 
