@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from methods import engine
+from methods import engine, harness
 from methods.case import Case
 from methods.harness import check
 from methods.strategies import WEIGHTS, models
@@ -50,5 +50,5 @@ def test_passthrough(tmp_path: Path) -> None:
 
 def test_passthrough_without_a_scale_copies_bytes(tmp_path: Path) -> None:
     values = np.array([0x7FC12345, 0x80000001, 0xFF812345, 0], np.uint32).view(np.float32)
-    case = Case("passthrough", [{"w": values}], None, [{"scale": 1.0}])
-    assert engine.run(case, tmp_path / "run")["w"].tobytes() == values.tobytes()
+    case = Case("passthrough", [{"w": values}])
+    assert harness.run(case, tmp_path / "run")["w"].tobytes() == values.tobytes()

@@ -42,15 +42,16 @@ def trim_mask(
     delta: Array, density: float, rule: str = "at_least_one", at_threshold: str = "lowest_index"
 ) -> Array:
     """True for the entries that survive, in the shape of `delta` (working precision)."""
-    flat = delta.reshape(-1)
-    k = kept_count(flat.size, density, rule)
-    mask = np.zeros(flat.size, bool)
-    if k:
-        order = descending(flat)
-        mask[order[:k]] = True
-        if at_threshold == "all":
-            key = magnitude_rank_key(flat)
-            mask = key >= key[order[k - 1]]
+    key = magnitude_rank_key(delta.reshape(-1))
+    k = kept_count(key.size, density, rule)
+    if k == 0:
+        return np.zeros(delta.shape, bool)
+    last = np.partition(key, key.size - k)[key.size - k]
+    if at_threshold == "all":
+        return (key >= last).reshape(delta.shape)
+    mask = key > last
+    equals = np.flatnonzero(key == last)
+    mask[equals[: k - np.count_nonzero(mask)]] = True
     return mask.reshape(delta.shape)
 
 

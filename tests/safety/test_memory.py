@@ -38,7 +38,7 @@ def watch():
     while not done.is_set():
         peak = max(peak, status("RssAnon"))
         time.sleep(0.0005)
-thread = threading.Thread(target=watch)
+thread = threading.Thread(target=watch, daemon=True)
 thread.start()
 time.sleep(0.01)
 before, before_data = status("RssAnon"), status("VmData")
@@ -59,6 +59,7 @@ def merge_in_a_process(
         capture_output=True,
         text=True,
         check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     measured: dict[str, int] = json.loads(done.stdout)
