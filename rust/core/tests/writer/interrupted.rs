@@ -175,9 +175,10 @@ fn entries_about_bytes_that_are_not_kept_go() {
     let folder = tempfile::tempdir().unwrap();
     let plan = plan(&[vec![5000, 6000]]);
     assert_eq!(go_on(folder.path(), &plan, SMALL), 0);
-    let second = std::slice::from_ref(&(5000..11_000)).to_vec();
-    drop(Writer::create(folder.path(), &plan, &[second], SMALL).unwrap());
-    assert_eq!(resume(folder.path(), &plan).unwrap().kept(&plan).unwrap(), [[5000..11_000]]);
+    let mut kept = resume(folder.path(), &plan).unwrap().kept(&plan).unwrap();
+    kept[0].remove(0);
+    drop(Writer::create(folder.path(), &plan, &kept, SMALL).unwrap());
+    assert_eq!(resume(folder.path(), &plan).unwrap().kept(&plan).unwrap(), kept);
     drop(Writer::create(folder.path(), &plan, &[], SMALL).unwrap());
     assert_eq!(resume(folder.path(), &plan).unwrap(), Resume::Continue(Vec::new()));
     assert_eq!(go_on(folder.path(), &plan, SMALL), 0);
