@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import carrick.arrays as arrays  # noqa: PLR0402  (re-exported)
+    import carrick.arrays as arrays  # noqa: F401, PLR0402
     from carrick.checkpoints import open_checkpoint as open  # noqa: A004, F401
     from carrick.errors import CarrickError as CarrickError
     from carrick.errors import ConfigError as ConfigError

@@ -26,7 +26,7 @@ pub enum Error {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 
-    #[error("{needed} bytes of memory are needed, {budget} are allowed: {remedy}")]
+    #[error("{} MiB of memory are needed, {} MiB are allowed: {remedy}", needed.div_ceil(1 << 20), budget >> 20)]
     Memory { needed: u64, budget: u64, remedy: &'static str },
 
     #[error("interrupted")]

@@ -1,5 +1,8 @@
 //! The extension module `carrick._core`: argument conversion, signals, errors; no mathematics.
 
+// PyO3 extracts arguments into values of their own.
+#![allow(clippy::needless_pass_by_value)]
+
 mod arrays;
 mod errors;
 mod files;

@@ -31,7 +31,7 @@ pub fn total(leaves: &[f64]) -> f64 {
 }
 
 #[inline(always)]
-fn fold<R: Real>(lanes: &mut Lanes, len: usize, term: impl Fn(usize) -> f64) {
+fn fold(lanes: &mut Lanes, len: usize, term: impl Fn(usize) -> f64) {
     let whole = len / 16 * 16;
     let mut sums = lanes.0;
     let mut start = 0;
@@ -52,14 +52,14 @@ multiversion! {
     pub fn add_dot<R: Real>(lanes: &mut Lanes, a: &[R], b: &[R]) {
         let len = a.len().min(b.len());
         let (a, b) = (&a[..len], &b[..len]);
-        fold::<R>(lanes, len, |i| a[i].to_f64() * b[i].to_f64());
+        fold(lanes, len, |i| a[i].to_f64() * b[i].to_f64());
     }
 }
 
 multiversion! {
     /// Adds Σ |a|.
     pub fn add_norm1<R: Real>(lanes: &mut Lanes, a: &[R]) {
-        fold::<R>(lanes, a.len(), |i| a[i].abs().to_f64());
+        fold(lanes, a.len(), |i| a[i].abs().to_f64());
     }
 }
 

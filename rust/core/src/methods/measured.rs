@@ -46,7 +46,7 @@ pub enum Span {
     Tensor,
     /// Along the last dimension.
     Row,
-    /// Along all dimensions but the last… taken the other way: entries that share their place in a row of `len`.
+    /// Along the first dimension: entries that share their place in what is left of the shape, `len` entries long.
     Column { len: u64 },
 }
 
@@ -59,10 +59,11 @@ pub struct Measured<'a, R> {
     has_base: bool,
     span: Span,
     coefficients: Coefficients,
-    tilings: [Tiling; 1],
-    /// Dot products of each leaf, row or column.
+    /// Rows are measured where they are written; whole tensors and columns before.
+    tilings: Vec<Tiling>,
+    /// Dot products of each leaf or column.
     dots: Mutex<BTreeMap<u64, Vec<f64>>>,
-    /// For each vector, its coefficient in the tensor, in each row or in each column.
+    /// For each vector, its coefficient in the tensor or in each column.
     resolved: OnceLock<Vec<Vec<R>>>,
 }
 
@@ -75,17 +76,21 @@ struct Space<R> {
 
 impl<'a, R: Element> Measured<'a, R> {
     pub fn new(level: Level, tensor: Tensor<'a>, has_base: bool, span: Span, coefficients: Coefficients) -> Self {
-        let tiling = match span {
-            Span::Tensor => Tiling::Flat,
-            Span::Row => Tiling::Rows,
-            Span::Column { .. } => Tiling::Whole,
+        let tilings = match span {
+            Span::Tensor => vec![Tiling::Flat],
+            Span::Row => Vec::new(),
+            Span::Column { .. } => vec![Tiling::Whole],
         };
         let (dots, resolved) = (Mutex::default(), OnceLock::new());
-        Self { level, tensor, has_base, span, coefficients, tilings: [tiling], dots, resolved }
+        Self { level, tensor, has_base, span, coefficients, tilings, dots, resolved }
     }
 
     fn vectors(&self) -> usize {
         self.tensor.inputs.len() - usize::from(self.has_base)
+    }
+
+    fn pairs(&self) -> usize {
+        self.vectors() * (self.vectors() + 1) / 2
     }
 
     fn space(&self) -> Space<R> {
@@ -93,31 +98,35 @@ impl<'a, R: Element> Measured<'a, R> {
         Space { base: array(), vectors: (0..self.vectors()).map(|_| array()).collect(), counts: Counts::default() }
     }
 
-    /// Hands out blocks of loaded vectors. No block crosses the end of a row where rows count.
-    fn each_block(
-        &self,
-        range: Range<u64>,
-        buffers: &mut Buffers,
-        mut each: impl FnMut(u64, usize, &mut Space<R>),
-    ) -> Result<()> {
-        let mut space = self.space();
-        let row = match self.span {
+    /// Entries behind which coefficients change or begin anew: no block crosses a multiple of it.
+    fn run(&self) -> u64 {
+        match self.span {
             Span::Tensor => u64::MAX,
-            Span::Row => self.tensor.row.max(1),
+            Span::Row => self.tensor.row,
             Span::Column { len } => len.max(1),
-        };
+        }
+    }
+
+    /// Hands out blocks of loaded vectors of what was read: `tiles` begins at element `piece.start`.
+    fn each_block(&self, tiles: &[&[u8]], piece: &Range<u64>, space: &mut Space<R>, each: &mut Each<'_, R>) {
+        let run = self.run();
+        let mut at = piece.start;
+        while at < piece.end {
+            // Blocks begin at multiples of their size, so that sums do not show where a piece began.
+            let to_block_end = BLOCK as u64 - at % run % BLOCK as u64;
+            let len = (run - at % run).min(to_block_end).min(piece.end - at) as usize;
+            self.load(tiles, (at - piece.start) as usize, len, space);
+            each(at, len, space);
+            at += len as u64;
+        }
+    }
+
+    /// Reads a range piece by piece and hands out its blocks.
+    fn each_block_of(&self, range: Range<u64>, buffers: &mut Buffers, each: &mut Each<'_, R>) -> Result<()> {
+        let mut space = self.space();
         for piece in pieces(range, BLOCK) {
             let tiles = self.tensor.read_all(&piece, buffers)?;
-            let mut at = piece.start;
-            while at < piece.end {
-                let to_row_end = row - at % row;
-                // Blocks begin at multiples of their size, so that sums do not show where a piece began.
-                let to_block_end = BLOCK as u64 - at % row % BLOCK as u64;
-                let len = to_row_end.min(to_block_end).min(piece.end - at) as usize;
-                self.load(&tiles, (at - piece.start) as usize, len, &mut space);
-                each(at, len, &mut space);
-                at += len as u64;
-            }
+            self.each_block(&tiles, &piece, &mut space, each);
         }
         Ok(())
     }
@@ -140,30 +149,33 @@ impl<'a, R: Element> Measured<'a, R> {
         }
     }
 
-    /// Lanes for every pair i ≤ j, kept up for each leaf or row that a range touches.
-    fn measure_runs(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
-        let run = if self.span == Span::Row { self.tensor.row.max(1) } else { LEAF as u64 };
+    /// Adds the dot products of every pair i ≤ j.
+    fn add_dots(&self, lanes: &mut [Lanes], space: &Space<R>, len: usize) {
         let n = self.vectors();
-        let mut runs: BTreeMap<u64, Vec<Lanes>> = BTreeMap::new();
-        self.each_block(range, buffers, |at, len, space| {
-            let lanes = runs.entry(at / run).or_insert_with(|| vec![Lanes::default(); n * (n + 1) / 2]);
-            for i in 0..n {
-                for j in i..n {
-                    let lane = &mut lanes[Dots::place(n, i, j)];
-                    add_dot(self.level, lane, &space.vectors[i][..len], &space.vectors[j][..len]);
-                }
+        for i in 0..n {
+            for j in i..n {
+                let lane = &mut lanes[Dots::place(n, i, j)];
+                add_dot(self.level, lane, &space.vectors[i][..len], &space.vectors[j][..len]);
             }
+        }
+    }
+
+    fn measure_leaves(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        let mut leaves: BTreeMap<u64, Vec<Lanes>> = BTreeMap::new();
+        self.each_block_of(range, buffers, &mut |at, len, space| {
+            let lanes = leaves.entry(at / LEAF as u64).or_insert_with(|| vec![Lanes::default(); self.pairs()]);
+            self.add_dots(lanes, space, len);
         })?;
         let mut dots = self.dots.lock().unwrap_or_else(PoisonError::into_inner);
-        dots.extend(runs.into_iter().map(|(run, lanes)| (run, lanes.into_iter().map(Lanes::total).collect())));
+        dots.extend(leaves.into_iter().map(|(leaf, lanes)| (leaf, lanes.into_iter().map(Lanes::total).collect())));
         Ok(())
     }
 
     /// Sums down the columns, in the order of the rows.
     fn measure_columns(&self, range: Range<u64>, columns: u64, buffers: &mut Buffers) -> Result<()> {
         let n = self.vectors();
-        let mut sums = vec![vec![0f64; n * (n + 1) / 2]; columns as usize];
-        self.each_block(range, buffers, |at, len, space| {
+        let mut sums = vec![vec![0f64; self.pairs()]; columns as usize];
+        self.each_block_of(range, buffers, &mut |at, len, space| {
             let first = (at % columns) as usize;
             for (k, sums) in sums[first..first + len].iter_mut().enumerate() {
                 for i in 0..n {
@@ -179,38 +191,68 @@ impl<'a, R: Element> Measured<'a, R> {
         Ok(())
     }
 
-    /// The coefficient of vector `i` for `len` entries behind `at`, which share a row.
-    fn combine(&self, at: u64, len: usize, space: &Space<R>, merged: &mut [R]) {
-        let Some(resolved) = self.resolved.get() else { return };
+    /// The coefficients of one row that was read.
+    fn row_coefficients(&self, tiles: &[&[u8]], start: u64, piece: &Range<u64>, space: &mut Space<R>) -> Vec<R> {
+        let row = start..start + self.tensor.row;
+        let skipped = (start - piece.start) as usize;
+        let inputs = tiles.iter().zip(&self.tensor.inputs);
+        let tiles: Vec<&[u8]> = inputs.map(|(tile, stored)| &tile[skipped * stored.dtype.size()..]).collect();
+        let mut lanes = vec![Lanes::default(); self.pairs()];
+        self.each_block(&tiles, &row, space, &mut |_, len, space| self.add_dots(&mut lanes, space, len));
+        let dots = Dots { n: self.vectors(), products: lanes.into_iter().map(Lanes::total).collect() };
+        (self.coefficients)(&dots).into_iter().map(R::of).collect()
+    }
+
+    /// [base +] Σ cᵢ·vᵢ of a block, with one coefficient for each vector.
+    fn combine(&self, len: usize, space: &Space<R>, coefficients: &[R], merged: &mut [R]) {
         merged.fill(R::ZERO);
-        for (vector, coefficients) in space.vectors.iter().zip(resolved) {
-            match self.span {
-                Span::Tensor => add_scaled(self.level, merged, &vector[..len], coefficients[0]),
-                Span::Row => {
-                    let row = (at / self.tensor.row.max(1)) as usize;
-                    add_scaled(self.level, merged, &vector[..len], coefficients[row]);
-                }
-                Span::Column { len: columns } => {
-                    let first = (at % columns) as usize;
-                    add_product(self.level, merged, &vector[..len], &coefficients[first..first + len]);
-                }
-            }
+        for (vector, &coefficient) in space.vectors.iter().zip(coefficients) {
+            add_scaled(self.level, merged, &vector[..len], coefficient);
         }
+        self.add_base(len, space, merged);
+    }
+
+    /// The same with a coefficient for each column.
+    fn combine_columns(&self, first: usize, len: usize, space: &Space<R>, columns: &[Vec<R>], merged: &mut [R]) {
+        merged.fill(R::ZERO);
+        for (vector, coefficients) in space.vectors.iter().zip(columns) {
+            add_product(self.level, merged, &vector[..len], &coefficients[first..first + len]);
+        }
+        self.add_base(len, space, merged);
+    }
+
+    fn add_base(&self, len: usize, space: &Space<R>, merged: &mut [R]) {
         if self.has_base {
             add_to_base(self.level, merged, &space.base[..len], R::ONE);
         }
     }
+
+    fn store(&self, merged: &[R], out: &mut [u8]) -> Counts {
+        let overflow = if R::store(self.level, self.tensor.dtype, merged, out) {
+            count_overflow(self.tensor.dtype, merged, out)
+        } else {
+            0
+        };
+        Counts { overflow, ..Counts::default() }
+    }
 }
+
+/// Called with the first element of a block, its length, and the loaded vectors.
+type Each<'e, R> = dyn FnMut(u64, usize, &mut Space<R>) + 'e;
 
 impl<R: Element> Operation for Measured<'_, R> {
     fn measures(&self) -> &[Tiling] {
         &self.tilings
     }
 
+    fn tiling(&self) -> Tiling {
+        if self.span == Span::Row { Tiling::Rows } else { Tiling::Flat }
+    }
+
     fn measure(&self, _pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         match self.span {
             Span::Column { len } => self.measure_columns(range, len.max(1), buffers),
-            _ => self.measure_runs(range, buffers),
+            _ => self.measure_leaves(range, buffers),
         }
     }
 
@@ -223,7 +265,7 @@ impl<R: Element> Operation for Measured<'_, R> {
             resolved.iter_mut().zip(coefficients).for_each(|(list, c)| list.push(R::of(c)));
         };
         if self.span == Span::Tensor {
-            let mut sums = vec![0.0; n * (n + 1) / 2];
+            let mut sums = vec![0.0; self.pairs()];
             for leaf in dots.values() {
                 sums.iter_mut().zip(leaf).for_each(|(sum, term)| *sum += term);
             }
@@ -237,17 +279,33 @@ impl<R: Element> Operation for Measured<'_, R> {
 
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
         let (mut merged, mut counts, size) = ([R::ZERO; BLOCK], Counts::default(), self.tensor.dtype.size());
-        let start = range.start;
-        self.each_block(range.clone(), buffers, |at, len, space| {
-            let merged = &mut merged[..len];
-            self.combine(at, len, space, merged);
-            let place = (at - start) as usize * size;
-            let out = &mut out[place..place + len * size];
-            counts += space.counts;
-            if R::store(self.level, self.tensor.dtype, merged, out) {
-                counts.overflow += count_overflow(self.tensor.dtype, merged, out);
-            }
-        })?;
+        let (start, mut space) = (range.start, self.space());
+        let resolved = self.resolved.get().map_or(&[][..], Vec::as_slice);
+        let whole: Vec<R> = resolved.iter().filter_map(|list| list.first().copied()).collect();
+        for piece in pieces(range.clone(), if self.span == Span::Row { self.tensor.row as usize } else { BLOCK }) {
+            let tiles = self.tensor.read_all(&piece, buffers)?;
+            let mut row = (u64::MAX, Vec::new());
+            let mut measuring = self.space();
+            self.each_block(&tiles, &piece, &mut space, &mut |at, len, space| {
+                let merged = &mut merged[..len];
+                match self.span {
+                    Span::Tensor => self.combine(len, space, &whole, merged),
+                    Span::Column { len: columns } => {
+                        self.combine_columns((at % columns.max(1)) as usize, len, space, resolved, merged);
+                    }
+                    Span::Row => {
+                        let begins = at - at % self.tensor.row;
+                        if row.0 != begins {
+                            row = (begins, self.row_coefficients(&tiles, begins, &piece, &mut measuring));
+                        }
+                        self.combine(len, space, &row.1, merged);
+                    }
+                }
+                let place = (at - start) as usize * size;
+                counts += space.counts;
+                counts += self.store(merged, &mut out[place..place + len * size]);
+            });
+        }
         self.tensor.release(&range);
         Ok(counts)
     }

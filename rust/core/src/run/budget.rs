@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::reduce::LEAF;
 use crate::methods;
-use crate::plan::Plan;
+use crate::plan::{Job, Plan};
 use crate::writer::{WriterOptions, blocks_needed};
 
 /// The default ceiling.
@@ -120,7 +120,7 @@ impl Demand {
             demand.input_size = demand.input_size.max(sizes.max().unwrap_or(1));
             demand.output_size = demand.output_size.max(job.dtype.size() as u64);
             let ranked = job.method.name.starts_with("della");
-            let row = if ranked { job.shape.last().copied().unwrap_or(1) } else { 0 };
+            let row = if ranked || takes_rows(job) { job.shape.last().copied().unwrap_or(1) } else { 0 };
             demand.row = demand.row.max(row);
             let places = row.max(BLOCK as u64);
             demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 3 * real + 12 } else { 0 }));
@@ -141,20 +141,26 @@ impl Demand {
     }
 }
 
+fn flag(job: &Job, name: &str) -> Option<bool> {
+    job.method.options.get(name).and_then(serde_json::Value::as_bool)
+}
+
+/// Whether a measured method reads whole rows at once.
+fn takes_rows(job: &Job) -> bool {
+    let by_row = flag(job, "nuslerp_flatten") == Some(false) && flag(job, "nuslerp_row_wise") == Some(false);
+    by_row || flag(job, "filter_wise") == Some(true)
+}
+
 /// Dot products, coefficients and norms of a tensor.
-fn kept_bytes(job: &crate::plan::Job) -> u64 {
+fn kept_bytes(job: &Job) -> u64 {
     let Some(method) = methods::find(&job.method.name) else { return 0 };
     let vectors = job.inputs.len() as u64;
     let pairs = vectors * (vectors + 1) / 2;
-    let flag = |name: &str| job.method.options.get(name).and_then(serde_json::Value::as_bool);
-    let elements = job.elements();
     let places = match method.name {
-        "model_stock" if flag("filter_wise") == Some(true) => elements / job.shape.last().copied().unwrap_or(1).max(1),
-        "nuslerp" if flag("nuslerp_flatten") == Some(false) => match flag("nuslerp_row_wise") {
-            Some(true) => job.shape.iter().skip(1).product(),
-            _ => elements / job.shape.last().copied().unwrap_or(1).max(1),
-        },
-        _ => elements / LEAF as u64,
+        "nuslerp" if flag(job, "nuslerp_flatten") == Some(false) && flag(job, "nuslerp_row_wise") == Some(true) => {
+            job.shape.iter().skip(1).product()
+        }
+        _ => job.elements() / LEAF as u64,
     };
     places * (pairs + vectors + 8) * 8
 }

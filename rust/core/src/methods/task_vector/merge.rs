@@ -166,6 +166,10 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
     fn agree(&mut self, consensus: Consensus) {
         let (level, len, operation) = (self.operation.level, self.len, self.operation);
         self.votes();
+        if let Some(nan) = &mut self.nan {
+            // Infinities of both signs cancel to no sign at all.
+            nan.iter_mut().zip(&self.votes).for_each(|(nan, vote)| *nan |= vote.to_f64().is_nan());
+        }
         let zero = self.zero_sign(consensus);
         elect(level, &mut self.votes[..len], zero);
         let (signs, merged) = (&self.votes[..len], &mut self.merged[..len]);

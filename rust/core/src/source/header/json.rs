@@ -172,15 +172,22 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E: Error>(self, name: &str) -> Result<Name, E> {
-                name.parse().map(Name).map_err(|_| {
-                    let known: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
-                    E::custom(format_args!("unknown dtype {:?}, known are {}", clipped(name, 40), known.join(", ")))
-                })
+                dtype_named(name).map(Name).map_err(E::custom)
             }
         }
 
         deserializer.deserialize_str(Text)
     }
+}
+
+// Kept apart: inlined into the visitor, the comparison with all names keeps LLVM's constraint elimination busy for ever
+// (LLVM 22, opt-level 3, one codegen unit).
+#[inline(never)]
+fn dtype_named(name: &str) -> Result<Dtype, String> {
+    name.parse().map_err(|_| {
+        let known: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+        format!("unknown dtype {:?}, known are {}", clipped(name, 40), known.join(", "))
+    })
 }
 
 /// The sizes of at most [`MAX_RANK`] dimensions.
