@@ -180,12 +180,11 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-// Kept apart: inlined into the visitor, the comparison with all names keeps LLVM's constraint elimination busy for ever
-// (LLVM 22, opt-level 3, one codegen unit).
-#[inline(never)]
 fn dtype_named(name: &str) -> Result<Dtype, String> {
     name.parse().map_err(|_| {
-        let known: Vec<_> = Dtype::ALL.iter().map(|dtype| dtype.name()).collect();
+        // To strings first: over the names as constants, `join` is unrolled into a function that LLVM 22 does not finish
+        // with (constraint elimination at opt-level 3).
+        let known: Vec<String> = Dtype::ALL.iter().map(Dtype::to_string).collect();
         format!("unknown dtype {:?}, known are {}", clipped(name, 40), known.join(", "))
     })
 }
