@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import carrick
 from carrick import _core
 from methods import engine
 from safety.digests import digest
+from safety.large import ties_config
 from safety.workload import cases
 
 if TYPE_CHECKING:
@@ -87,16 +89,17 @@ def folder(parent: Path, name: str) -> Path:
 
 
 def test_an_exception_from_the_progress_callback_stops_the_run(tmp_path: Path) -> None:
-    plan = engine.plan_of(cases()["della"], tmp_path)
-    partial = tmp_path / "out.carrick-partial"
+    """As Ctrl-C does; the same call then goes on."""
+    config = ties_config(tmp_path, {f"model.layers.{i}.mlp.up_proj.weight": 1 << 22 for i in range(12)})
 
-    def stop(_: str) -> None:
+    def stop(_: object) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _core.execute(plan, str(partial), json.dumps({"threads": 1}), stop)
+        carrick.merge(config, tmp_path / "out", threads=1, progress=stop)
+    assert not (tmp_path / "out").exists()
+    partial = tmp_path / "out.carrick-partial"
     assert not list(partial.glob("*.safetensors"))
-    execute(plan, partial)
-    got = commit(plan, partial, tmp_path / "out")
-    execute(plan, partial)
-    assert commit(plan, partial, tmp_path / "again") == got
+    carrick.merge(config, tmp_path / "out", threads=2)
+    carrick.merge(config, tmp_path / "whole", threads=2)
+    assert digest(tmp_path / "out") == digest(tmp_path / "whole")
