@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 SHAPES: dict[str, tuple[int, ...]] = {
     "model.embed_tokens.weight": (37, 8),
     "model.layers.0.mlp.up_proj.weight": (24, 8),
+    "model.layers.0.mlp.down_proj.weight": (8, 24),
     "model.layers.0.input_layernorm.weight": (8,),
     "model.layers.1.mlp.up_proj.weight": (24, 8),
+    "model.layers.1.mlp.down_proj.weight": (8, 24),
     "model.layers.1.input_layernorm.weight": (8,),
     "model.norm.weight": (8,),
     "model.scale": (1,),
@@ -103,7 +105,7 @@ def test_a_gradient_is_a_parameter_of_its_layer(tmp_path: Path) -> None:
     for name, tensor in got.items():
         first = name.startswith(("model.embed", "model.layers.0."))
         if name != "model.scale":
-            np.testing.assert_allclose(tensor, (base if first else other)[name], rtol=2.0**-22)
+            np.testing.assert_allclose(tensor, (base if first else other)[name], rtol=2.0**-22, err_msg=name)
 
 
 def test_integers_are_copied_and_must_agree(tmp_path: Path) -> None:

@@ -41,13 +41,13 @@ def from_language(name: str, partition: str, layers: int) -> bool:
     return outer if partition in "BC" else not outer
 
 
-def swap(layers: int, folder: Path, parameters: dict[str, Any], **keys: Any) -> dict[str, str]:
+def swap(depth: int, folder: Path, parameters: dict[str, Any], **keys: Any) -> dict[str, str]:
     """Where each tensor of the result came from."""
-    task, language = expert(1.0, layers), expert(2.0, layers)
+    task, language = expert(1.0, depth), expert(2.0, depth)
     paths = {name: write_model(folder / name, t) for name, t in (("task", task), ("language", language))}
     config = {
         "merge_method": "layer_swap",
-        "models": [{"model": str(path), "role": role} for role, path in paths.items()],
+        "models": [{"model": str(path), "parameters": {"role": role}} for role, path in paths.items()],
     }
     if parameters:
         config["parameters"] = parameters

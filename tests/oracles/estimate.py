@@ -37,7 +37,7 @@ def assert_matches(got: Array, want: Estimate, what: str = "") -> None:
     seen = got.astype(np.float64)
     with np.errstate(invalid="ignore"):
         inside = (np.isnan(low) | (seen >= low)) & (np.isnan(high) | (seen <= high))
-        due = np.isnan(low) & np.isnan(high)
+        due = np.isnan(low) & np.isnan(high) & np.isnan(narrow(want.value, got.dtype).astype(np.float64))
         may = np.isnan(low) | np.isnan(high)
     right = np.where(np.isnan(seen), may, inside & ~due)
     if not right.all():
