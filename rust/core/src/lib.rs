@@ -4,6 +4,7 @@
 //! and hands the bytes to the [`writer`].
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod counts;
 pub mod dtype;
 pub mod error;
 pub mod kernels;

@@ -6,7 +6,12 @@ use carrick_core::error::Error;
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
 use pyo3::prelude::*;
 
-pyo3::create_exception!(carrick._core, CarrickError, pyo3::exceptions::PyException, "Anything that Carrick refuses or fails at.");
+pyo3::create_exception!(
+    carrick._core,
+    CarrickError,
+    pyo3::exceptions::PyException,
+    "Anything that Carrick refuses or fails at."
+);
 pyo3::create_exception!(carrick._core, FormatError, CarrickError, "A file is not what its format says.");
 pyo3::create_exception!(carrick._core, PlanError, CarrickError, "A plan cannot be carried out as it stands.");
 

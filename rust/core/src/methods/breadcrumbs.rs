@@ -35,16 +35,6 @@ pub const TIES: Method = Method {
     title: "Model Breadcrumbs with TIES",
     summary: "The two cuts of Breadcrumbs followed by the sign election of TIES.",
     formula: "θ = θ₀ + λ·Σ{ wᵢ·mᵢ⊙δᵢ : sign(δᵢ) elected }",
-    parameters: &[
-        WEIGHT,
-        DENSITY,
-        GAMMA,
-        normalize(false),
-        LAMBDA,
-        rescale("false"),
-        VOTE,
-        ZERO_VOTE,
-        AGGREGATE,
-    ],
+    parameters: &[WEIGHT, DENSITY, GAMMA, normalize(false), LAMBDA, rescale("false"), VOTE, ZERO_VOTE, AGGREGATE],
     ..LINEAR
 };

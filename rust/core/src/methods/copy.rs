@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::operation::{Buffers, Counts, Operation, Tensor};
+use super::operation::{Buffers, Operation, Tensor};
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::kernels::convert::count_special;
 
@@ -29,7 +30,8 @@ impl Operation for Copy<'_> {
         out.copy_from_slice(first);
         self.tensor.release(&range);
         let dtype = self.tensor.dtype;
-        let (infinite, nan) = if dtype.is_float() && has_special(dtype, first) { count_special(dtype, first) } else { (0, 0) };
+        let (infinite, nan) =
+            if dtype.is_float() && has_special(dtype, first) { count_special(dtype, first) } else { (0, 0) };
         Ok(Counts { nan, infinite, overflow: 0 })
     }
 }

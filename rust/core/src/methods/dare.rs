@@ -1,8 +1,6 @@
 //! DARE: drop at random and rescale, then a sum or a sign election.
 
-use super::table::{
-    AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, WEIGHT, ZERO_VOTE, normalize, rescale,
-};
+use super::table::{AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, WEIGHT, ZERO_VOTE, normalize, rescale};
 
 pub const LINEAR: Method = Method {
     name: "dare_linear",
@@ -25,15 +23,6 @@ pub const TIES: Method = Method {
     title: "DARE-TIES",
     summary: "DARE's random drop in place of a trim, followed by the sign election of TIES.",
     formula: "θ = θ₀ + λ·Σ{ wᵢ·mᵢ⊙δᵢ/d : sign(δᵢ) elected },  mᵢ ~ Bernoulli(d)",
-    parameters: &[
-        WEIGHT,
-        DENSITY,
-        normalize(false),
-        LAMBDA,
-        rescale("true"),
-        VOTE,
-        ZERO_VOTE,
-        AGGREGATE,
-    ],
+    parameters: &[WEIGHT, DENSITY, normalize(false), LAMBDA, rescale("true"), VOTE, ZERO_VOTE, AGGREGATE],
     ..LINEAR
 };

@@ -35,16 +35,6 @@ pub const TIES: Method = Method {
     title: "DELLA",
     summary: "DELLA's drop followed by the sign election of TIES.",
     formula: "p as in della_linear;  θ = θ₀ + λ·mean{ wᵢ·mᵢ⊙δᵢ/p : sign(δᵢ) elected }",
-    parameters: &[
-        WEIGHT,
-        DENSITY,
-        EPSILON,
-        normalize(true),
-        LAMBDA,
-        rescale("true"),
-        VOTE,
-        ZERO_VOTE,
-        AGGREGATE,
-    ],
+    parameters: &[WEIGHT, DENSITY, EPSILON, normalize(true), LAMBDA, rescale("true"), VOTE, ZERO_VOTE, AGGREGATE],
     ..LINEAR
 };

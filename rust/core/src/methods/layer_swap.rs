@@ -13,8 +13,7 @@ const PARTITION: Parameter = choice(
      and last 4 layers, [C] the first 6 and last 2, [Z] the complement of B; scaled for other depths than 28 to 48.",
 );
 
-const EMBEDDINGS: Parameter =
-    choice("embeddings", Scope::Merge, "task", PLACES, "Where the embeddings come from.");
+const EMBEDDINGS: Parameter = choice("embeddings", Scope::Merge, "task", PLACES, "Where the embeddings come from.");
 const HEAD: Parameter = choice("head", Scope::Merge, "task", PLACES, "Where the output head comes from.");
 const FINAL_NORM: Parameter = choice("final_norm", Scope::Merge, "task", PLACES, "Where the final norm comes from.");
 

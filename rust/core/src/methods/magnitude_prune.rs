@@ -15,16 +15,7 @@ pub const METHOD: Method = Method {
     min_models: 1,
     max_models: None,
     passes: "2",
-    parameters: &[
-        WEIGHT,
-        DENSITY,
-        normalize(false),
-        LAMBDA,
-        rescale("false"),
-        TRIM_SCOPE,
-        KEPT_COUNT,
-        AT_THRESHOLD,
-    ],
+    parameters: &[WEIGHT, DENSITY, normalize(false), LAMBDA, rescale("false"), TRIM_SCOPE, KEPT_COUNT, AT_THRESHOLD],
     variants: &[],
     ignored: &["int8_mask"],
 };

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::operation::{Buffers, Counts, Operation, Tensor, Tiling, pieces};
+use super::operation::{Buffers, Operation, Tensor, Tiling, pieces};
+use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
 use crate::kernels::combine::{add_product, add_scaled, add_to_base, subtract};
@@ -47,7 +48,9 @@ pub enum Span {
     /// Along the last dimension.
     Row,
     /// Along the first dimension: entries that share their place in what is left of the shape, `len` entries long.
-    Column { len: u64 },
+    Column {
+        len: u64,
+    },
 }
 
 /// The coefficients from the dot products.

@@ -1,6 +1,7 @@
 //! The merge methods: one file each, and the table that lists them.
 
 pub mod breadcrumbs;
+pub mod copy;
 pub mod dare;
 pub mod della;
 pub mod layer_swap;
@@ -9,18 +10,17 @@ pub mod magnitude_prune;
 pub mod measured;
 pub mod model_stock;
 pub mod nuslerp;
+pub mod operation;
+pub mod options;
 pub mod passthrough;
 pub mod slerp;
 pub mod steps;
-pub mod copy;
-pub mod operation;
-pub mod options;
 pub mod table;
-pub mod threshold;
-pub mod weighted;
 pub mod task_arithmetic;
 pub mod task_vector;
+pub mod threshold;
 pub mod ties;
+pub mod weighted;
 
 use table::Method;
 

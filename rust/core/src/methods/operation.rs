@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::source::Bytes;
@@ -83,25 +84,6 @@ pub enum Tiling {
     Rows,
     /// One piece, read bit by bit.
     Whole,
-}
-
-/// Entries worth reporting, counted while a tile was merged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// NaN among the inputs.
-    pub nan: u64,
-    /// Infinities among the inputs.
-    pub infinite: u64,
-    /// Finite results that the output type cannot hold.
-    pub overflow: u64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.nan += other.nan;
-        self.infinite += other.infinite;
-        self.overflow += other.overflow;
-    }
 }
 
 /// A method applied to one tensor, with its numbers resolved.

@@ -24,7 +24,9 @@ impl<'a> Options<'a> {
             let fits = match (parameter.kind, value) {
                 (_, None) => return Err(Error::plan(format!("{} lacks its option {name:?}", method.name))),
                 (Kind::Bool { .. }, Some(value)) => value.is_boolean(),
-                (Kind::Choice { choices, .. }, Some(value)) => value.as_str().is_some_and(|value| choices.contains(&value)),
+                (Kind::Choice { choices, .. }, Some(value)) => {
+                    value.as_str().is_some_and(|value| choices.contains(&value))
+                }
                 (Kind::Float { min, max, .. }, Some(value)) => value.as_f64().is_some_and(|value| {
                     min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max) && value.is_finite()
                 }),

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::operation::{Buffers, Counts, Operation, Tensor, pieces};
+use super::operation::{Buffers, Operation, Tensor, pieces};
+use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
 use crate::kernels::combine::scale;

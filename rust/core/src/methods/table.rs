@@ -42,18 +42,9 @@ pub enum Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Kind {
-    Float {
-        default: Option<f64>,
-        min: Option<f64>,
-        max: Option<f64>,
-    },
-    Bool {
-        default: bool,
-    },
-    Choice {
-        default: &'static str,
-        choices: &'static [&'static str],
-    },
+    Float { default: Option<f64>, min: Option<f64>, max: Option<f64> },
+    Bool { default: bool },
+    Choice { default: &'static str, choices: &'static [&'static str] },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -97,13 +88,7 @@ pub struct Method {
 
 /// A parameter that a request must give.
 pub const fn required(name: &'static str, scope: Scope, doc: &'static str) -> Parameter {
-    Parameter {
-        name,
-        scope,
-        required: true,
-        kind: Kind::Float { default: None, min: None, max: None },
-        doc,
-    }
+    Parameter { name, scope, required: true, kind: Kind::Float { default: None, min: None, max: None }, doc }
 }
 
 /// A number with a default and a closed range.
@@ -134,8 +119,11 @@ pub const fn choice(
 
 // ---- parameters that several methods share --------------------------------------------------------------------------
 
-pub const WEIGHT: Parameter =
-    required("weight", Scope::Model, "Factor of this model's contribution; any sign. A sum unless `normalize` divides.");
+pub const WEIGHT: Parameter = required(
+    "weight",
+    Scope::Model,
+    "Factor of this model's contribution; any sign. A sum unless `normalize` divides.",
+);
 
 pub const DENSITY: Parameter = number(
     "density",

@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::operation::{Buffers, Counts, Operation, Tensor, pieces};
+use super::operation::{Buffers, Operation, Tensor, pieces};
 use super::options::Options;
 use super::table::Method;
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::combine::{add_scaled, divide, scale};
@@ -23,7 +24,9 @@ pub struct Weighted<'a, R> {
 impl<'a, R: Element> Weighted<'a, R> {
     /// `method` is `None` for a mere change of type.
     pub fn new(level: Level, tensor: Tensor<'a>, method: Option<&Method>, job: &Job) -> Result<Self> {
-        if job.inputs.is_empty() || (method.is_none_or(|method| method.name == "passthrough") && job.inputs.len() != 1) {
+        if job.inputs.is_empty()
+            || (method.is_none_or(|method| method.name == "passthrough") && job.inputs.len() != 1)
+        {
             return Err(Error::plan(format!("{}: {} inputs for {}", job.name, job.inputs.len(), job.method.name)));
         }
         let Some(method) = method else {

@@ -60,7 +60,10 @@ impl Job {
             return Err(Error::tensor(&self.name, format!("there is no shard {}", self.shard)));
         }
         if self.inputs.is_empty() || self.inputs.iter().any(|input| input.file >= plan.files.len()) {
-            return Err(Error::tensor(&self.name, "it has no inputs, or inputs from files that the plan does not list"));
+            return Err(Error::tensor(
+                &self.name,
+                "it has no inputs, or inputs from files that the plan does not list",
+            ));
         }
         Ok(())
     }

@@ -7,13 +7,19 @@ use super::hooks::Hooks;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
 use super::work::{Settings, compile};
+use crate::counts::Counts;
 use crate::error::{Error, Result};
-use crate::methods::operation::Counts;
 use crate::plan::Job;
 use crate::source::Bytes;
 
 /// Merges one job from `sources` into `out`.
-pub fn merge(job: &Job, sources: &[&dyn Bytes], settings: Settings, threads: usize, out: &mut [u8]) -> Result<Counts> {
+pub fn merge(
+    job: &Job,
+    sources: &[&dyn Bytes],
+    settings: Settings,
+    threads: usize,
+    out: &mut [u8],
+) -> Result<Counts> {
     let jobs = std::slice::from_ref(job);
     let works = compile(jobs, sources, settings)?;
     let tile = works[0].tile(works[0].operation.tiling(), settings.tile);

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::reduce::LEAF;
 use crate::methods;
+use crate::methods::threshold::GRIDS;
 use crate::plan::{Job, Plan};
 use crate::writer::{WriterOptions, blocks_needed};
 
@@ -16,8 +17,12 @@ pub const DEFAULT_MEMORY: u64 = 1 << 30;
 /// Elements of a tile where memory allows: small enough for the tiles of a few models to stay in the second-level cache.
 const TILE: u64 = 1 << 17;
 
-/// Keys that a search lists at the most where memory allows.
-const MAX_LISTED: usize = 3 << 20;
+/// Bytes of the lists of all searches of a tensor where memory allows. A search whose list is too short for a fair
+/// bracket reads the data again.
+const LISTS: u64 = 24 << 20;
+
+/// A search's share of that, at the most.
+const MAX_LISTED: u64 = 2 << 20;
 
 /// What is not counted one by one: stacks, the plan itself, the schedule.
 const FIXED: u64 = 8 << 20;
@@ -64,7 +69,7 @@ impl Budget {
         loop {
             let smallest = if tile.is_none() { LEAF as u64 } else { TILE };
             for tile in [tile.unwrap_or(TILE), smallest] {
-                for share in [MAX_LISTED, MAX_LISTED / 16] {
+                for share in [LISTS, LISTS / 16] {
                     let budget = Self::with(&demand, threads, tile, share);
                     if budget.peak_bytes <= memory {
                         return Ok(budget);
@@ -73,44 +78,35 @@ impl Budget {
             }
             // Fewer threads before none at all.
             if threads == 1 {
-                let needed = Self::with(&demand, 1, tile.unwrap_or(LEAF as u64), MAX_LISTED / 16).peak_bytes;
+                let needed = Self::with(&demand, 1, tile.unwrap_or(LEAF as u64), LISTS / 16).peak_bytes;
                 return Err(Error::Memory { needed, budget: memory, remedy: "allow more with --memory" });
             }
             threads /= 2;
         }
     }
 
-    fn with(demand: &Demand, threads: usize, tile: u64, max_listed: usize) -> Self {
+    fn with(demand: &Demand, threads: usize, tile: u64, lists: u64) -> Self {
         let writer = WriterOptions::default();
         let tile_elements = tile.max(demand.row);
         let tile_bytes = (tile_elements * demand.output_size) as usize;
-        let blocks = blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
+        let blocks =
+            blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
         let writer = WriterOptions { blocks, ..writer };
         let reading = demand.inputs * tile_elements * demand.input_size;
         let per_thread = reading + demand.block;
-        // A list is copied once more when it is resolved.
-        let lists = 2 * demand.searches * max_listed as u64 * demand.key_size;
-        let peak = FIXED
-            + writer.memory(threads, tile_bytes) as u64
-            + threads as u64 * per_thread
-            + lists
-            + demand.kept;
+        // A list is copied once more when it is resolved, and two tensors are under way at the same time.
+        let max_listed = (lists / (2 * demand.searches.max(1) * demand.key_size)).min(MAX_LISTED) as usize;
+        let lists = 2 * lists * u64::from(demand.searches > 0);
+        let peak =
+            FIXED + writer.memory(threads, tile_bytes) as u64 + threads as u64 * per_thread + lists + demand.kept;
         Self { threads, tile, max_listed, block_bytes: writer.block_bytes, blocks, peak_bytes: peak }
     }
 }
 
 impl Demand {
     fn of(plan: &Plan) -> Self {
-        let mut demand = Self {
-            inputs: 1,
-            input_size: 1,
-            output_size: 1,
-            searches: 0,
-            key_size: 4,
-            block: 0,
-            kept: 0,
-            row: 0,
-        };
+        let mut demand =
+            Self { inputs: 1, input_size: 1, output_size: 1, searches: 0, key_size: 4, block: 0, kept: 0, row: 0 };
         let mut largest = 0;
         for job in &plan.jobs {
             let sizes = job.inputs.iter().map(|input| input.dtype.size() as u64);
@@ -134,9 +130,9 @@ impl Demand {
             largest = largest.max(job.elements());
             demand.kept = demand.kept.max(kept_bytes(job));
         }
-        let rows_of_digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
+        let digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
         // Two tensors are under way at the same time.
-        demand.kept = 2 * (demand.kept + rows_of_digests + demand.searches * 64 * 8192 * 4);
+        demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS);
         demand
     }
 }

@@ -16,10 +16,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::level::Level;
-use crate::methods::operation::Counts;
 use crate::plan::{Job, Plan};
 use crate::source::{Bytes, ReadMode, open_all};
 use crate::writer::{Resume, Writer, WriterOptions, checksum::to_hex, clear, resume};
@@ -92,12 +92,18 @@ impl Options {
     }
 }
 
-/// Bytes that the passes over a plan's jobs read, and bytes that they write.
-pub fn traffic(works: &[Work<'_>]) -> (u64, u64) {
-    works.iter().fold((0, 0), |(read, written), work| {
-        let passes = (0..work.operation.measures().len()).filter(|&pass| work.operation.reads_all(pass)).count() as u64;
-        (read + (passes + 1) * work.elements * work.bytes_in, written + work.elements * work.size as u64)
-    })
+/// Bytes that the passes read, and bytes that they write; `skip` holds for jobs that are finished.
+fn traffic(works: &[Work<'_>], skip: &[bool]) -> (u64, u64) {
+    let (mut read, mut written) = (0, 0);
+    for (index, work) in works.iter().enumerate() {
+        let (operation, finished) = (&work.operation, skip.get(index) == Some(&true));
+        let measured = (0..operation.measures().len()).filter(|&pass| operation.reads_all(pass)).count() as u64;
+        let measures = if finished && !operation.is_model_wide() { 0 } else { measured };
+        let writes = u64::from(!finished);
+        read += (measures + writes) * work.elements * work.bytes_in;
+        written += writes * work.elements * work.size as u64;
+    }
+    (read, written)
 }
 
 /// What a plan takes, found without opening its files.
@@ -115,7 +121,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let settings = Settings { level: Level::SCALAR, seed: 0, tile: memory.tile, max_listed: memory.max_listed };
     let nothing = crate::source::Memory(&[]);
     let sources = vec![&nothing as &dyn Bytes; plan.files.len()];
-    let (bytes_read, bytes_written) = traffic(&compile(&plan.jobs, &sources, settings)?);
+    let (bytes_read, bytes_written) = traffic(&compile(&plan.jobs, &sources, settings)?, &[]);
     Ok(Estimate { memory, bytes_read, bytes_written })
 }
 
@@ -136,18 +142,19 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
         clear(partial)?;
     }
     let resumed = resume(partial, plan)?;
-    let mut checksums: Vec<Option<u128>> = vec![None; plan.jobs.len()];
-    for finished in resumed.finished() {
-        checksums[finished.job] = Some(finished.checksum);
+    let mut known = vec![(None, Counts::default()); plan.jobs.len()];
+    for done in resumed.finished() {
+        refuse_special(options.check_finite, &plan.jobs[done.job], done.counts)?;
+        known[done.job] = (Some(done.checksum), done.counts);
     }
-    let skip: Vec<bool> = checksums.iter().map(Option::is_some).collect();
-    let writing = WriterOptions { block_bytes: budget.block_bytes, blocks: budget.blocks, ..WriterOptions::default() };
+    let skip: Vec<bool> = known.iter().map(|(checksum, _)| checksum.is_some()).collect();
+    let writing =
+        WriterOptions { block_bytes: budget.block_bytes, blocks: budget.blocks, ..WriterOptions::default() };
     let writer = Writer::create(partial, plan, &resumed.kept(plan)?, writing)?;
-    let (bytes_read, _) = traffic(&works);
-    let bytes_written: u64 = plan.shards.iter().map(|shard| shard.data_bytes).sum();
+    let (bytes_read, bytes_written) = traffic(&works, &skip);
     hooks.set_totals(bytes_read + bytes_written, plan.jobs.len() - resumed.finished().len());
 
-    let sink = Files::new(plan, &writer, budget.block_bytes, checksums, options.check_finite);
+    let sink = Files::new(plan, &writer, budget.block_bytes, known, options.check_finite);
     let outcome = pool::run(&works, &Schedule::new(&works, budget.tile, &skip), &sink, budget.threads, hooks);
     let Files { finished, .. } = sink;
     // Dropping the writer records what is complete.
@@ -199,6 +206,16 @@ impl Report {
     }
 }
 
+/// The answer to `--check-finite` where NaN or infinities came in.
+fn refuse_special(check_finite: bool, job: &Job, counts: Counts) -> Result<()> {
+    let Counts { nan, infinite, .. } = counts;
+    if !check_finite || nan + infinite == 0 {
+        return Ok(());
+    }
+    let reason = format!("{nan} NaN and {infinite} infinities among the inputs, which --check-finite refuses");
+    Err(Error::tensor(&job.name, reason))
+}
+
 /// The output shards as a sink.
 struct Files<'a> {
     plan: &'a Plan,
@@ -214,7 +231,7 @@ impl<'a> Files<'a> {
         plan: &'a Plan,
         writer: &'a Writer,
         block_bytes: usize,
-        checksums: Vec<Option<u128>>,
+        known: Vec<(Option<u128>, Counts)>,
         check_finite: bool,
     ) -> Self {
         let nbytes = |job: &Job| job.elements() * job.dtype.bits() / 8;
@@ -224,7 +241,7 @@ impl<'a> Files<'a> {
             block_bytes,
             pieces: plan.jobs.iter().map(|job| Pieces::new(nbytes(job))).collect(),
             check_finite,
-            finished: Mutex::new(checksums.into_iter().map(|checksum| (checksum, Counts::default())).collect()),
+            finished: Mutex::new(known),
         }
     }
 }
@@ -271,18 +288,14 @@ impl Sink for Files<'_> {
         } else {
             self.write_long(index, begin, len, merge)?
         };
-        if self.check_finite && counts.nan + counts.infinite > 0 {
-            let Counts { nan, infinite, .. } = counts;
-            let reason = format!("{nan} NaN and {infinite} infinities among the inputs, which --check-finite refuses");
-            return Err(Error::tensor(&job.name, reason));
-        }
+        refuse_special(self.check_finite, job, counts)?;
         Ok(counts)
     }
 
     fn finish(&self, index: usize, counts: Counts) -> Result<()> {
         let checksum = self.pieces[index].finish();
         self.finished.lock().unwrap_or_else(PoisonError::into_inner)[index] = (Some(checksum), counts);
-        self.writer.finished(index, checksum);
+        self.writer.finished(index, checksum, counts);
         Ok(())
     }
 

@@ -6,8 +6,9 @@ use std::sync::{Mutex, PoisonError};
 use super::hooks::Hooks;
 use super::schedule::{Pass, Schedule, Task};
 use super::work::Work;
+use crate::counts::Counts;
 use crate::error::{Error, Result};
-use crate::methods::operation::{Buffers, Counts};
+use crate::methods::operation::Buffers;
 
 /// Where merged tiles go.
 pub trait Sink: Sync {

@@ -12,8 +12,8 @@ use crate::methods::copy::Copy;
 use crate::methods::measured::{Coefficients, Measured, Span};
 use crate::methods::operation::{Operation, Stored, Tensor, Tiling};
 use crate::methods::options::Options;
-use crate::methods::table::{Family, Method};
 use crate::methods::steps::{Step, StepOperation};
+use crate::methods::table::{Family, Method};
 use crate::methods::task_vector::{Domain, Majority, Recipe, TaskVector};
 use crate::methods::weighted::Weighted;
 use crate::methods::{self, model_stock, nuslerp, slerp};
@@ -169,7 +169,8 @@ fn element<'a, R: Element>(
 
 /// The single steps that only arrays have.
 fn step<R: Element>(job: &Job) -> Result<Option<Step<R>>> {
-    let (options, vectors) = (&job.method.options, job.inputs.len() - usize::from(job.method.name == "disjoint_mean"));
+    let (options, vectors) =
+        (&job.method.options, job.inputs.len() - usize::from(job.method.name == "disjoint_mean"));
     let numbers = |name: &str| -> Result<Vec<R>> {
         let list = options.get(name).and_then(serde_json::Value::as_array).filter(|list| list.len() == vectors);
         let list = list.ok_or_else(|| Error::plan(format!("{} needs {vectors} {name}", job.method.name)))?;
@@ -258,7 +259,10 @@ fn task_vectors<'a, R: Scan + Element>(
         };
         if let Some(odd) = recipes.iter().position(|recipe| !same(recipe)) {
             let name = tensors[odd].name;
-            return Err(Error::tensor(name, "its density differs: a trim over the whole model has one for each model"));
+            return Err(Error::tensor(
+                name,
+                "its density differs: a trim over the whole model has one for each model",
+            ));
         }
         Some(domain(first, tensors.clone())?)
     } else {

@@ -17,6 +17,7 @@ use super::checksum::{from_hex, to_hex};
 use super::direct::sync_folder;
 use super::header::job_bytes;
 use super::shard::{ShardFile, named_path};
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::plan::{FileRecord, Plan};
 
@@ -31,6 +32,7 @@ const PARTIAL_SUFFIX: &str = ".carrick-partial";
 pub struct Finished {
     pub job: usize,
     pub checksum: u128,
+    pub counts: Counts,
 }
 
 /// What a partial folder holds for a plan.
@@ -86,6 +88,8 @@ struct Entry<'a> {
     job: usize,
     name: Cow<'a, str>,
     checksum: Cow<'a, str>,
+    #[serde(flatten)]
+    counts: Counts,
 }
 
 impl<'a> Identity<'a> {
@@ -144,10 +148,10 @@ pub fn resume(partial: &Path, plan: &Plan) -> Result<Resume> {
         let Some(checksum) = from_hex(&entry.checksum) else { break };
         let Some(job) = plan.jobs.get(entry.job).filter(|job| job.name == entry.name) else { break };
         if complete.get(job.shard) == Some(&true) {
-            finished.insert(entry.job, checksum);
+            finished.insert(entry.job, Finished { job: entry.job, checksum, counts: entry.counts });
         }
     }
-    Ok(Resume::Continue(finished.into_iter().map(|(job, checksum)| Finished { job, checksum }).collect()))
+    Ok(Resume::Continue(finished.into_values().collect()))
 }
 
 /// For each shard, whether its file is there in its full size, under the name of a part or (where a commit was
@@ -232,9 +236,9 @@ impl Journal {
 
 fn lines(names: &[String], finished: &[Finished]) -> String {
     let mut text = String::new();
-    for &Finished { job, checksum } in finished {
+    for &Finished { job, checksum, counts } in finished {
         let Some(name) = names.get(job) else { continue };
-        let entry = Entry { job, name: name.into(), checksum: to_hex(checksum).into() };
+        let entry = Entry { job, name: name.into(), checksum: to_hex(checksum).into(), counts };
         // Numbers and strings can always be written down.
         if let Ok(line) = serde_json::to_string(&entry) {
             text.push_str(&line);

@@ -15,6 +15,7 @@ use super::pool::{DIRECT_ALIGN, Pool};
 use super::prepare::{allocate_all, job_blocks, stages, trusted, write_lone_headers};
 use super::ranges::Ranges;
 use super::shard::ShardFile;
+use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 
@@ -227,8 +228,8 @@ impl Writer {
 
     /// Says that a tensor's bytes are final: all of them filled, nothing left to patch. It is recorded as soon as they
     /// are safely on disk.
-    pub fn finished(&self, job: usize, checksum: u128) {
-        self.shared.lock().finished.push(Finished { job, checksum });
+    pub fn finished(&self, job: usize, checksum: u128, counts: Counts) {
+        self.shared.lock().finished.push(Finished { job, checksum, counts });
     }
 
     /// Stops: whoever waits in [`fill`](Self::fill) or calls it from now on gets [`Error::Interrupted`].

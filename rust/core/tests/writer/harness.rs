@@ -1,5 +1,6 @@
 //! Plans, the bytes they should give, and threads that fill them.
 
+use carrick_core::counts::Counts;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::Path;
@@ -145,7 +146,7 @@ pub fn fill_all(
                 for tile in mine {
                     writer.patch(tile.shard, tile.range.start, &bytes(tile.shard, tile.range.clone()))?;
                 }
-                writer.finished(tile.job, checksum_of(plan, tile.job));
+                writer.finished(tile.job, checksum_of(plan, tile.job), Counts::default());
             }
         }
     };

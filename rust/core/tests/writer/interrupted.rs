@@ -1,5 +1,6 @@
 //! Runs that stop halfway, and those that go on from there.
 
+use carrick_core::counts::Counts;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -264,7 +265,7 @@ fn entries_are_recorded_while_the_run_goes_on() {
                 })
                 .unwrap();
         }
-        writer.finished(0, checksum_of(&plan, 0));
+        writer.finished(0, checksum_of(&plan, 0), Counts::default());
         while resume(folder.path(), &plan).unwrap().finished().is_empty() {
             thread::sleep(std::time::Duration::from_millis(20));
         }

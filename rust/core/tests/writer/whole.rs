@@ -1,5 +1,6 @@
 //! Runs that come to their end, and requests that are refused.
 
+use carrick_core::counts::Counts;
 use std::thread;
 use std::time::Duration;
 
@@ -209,7 +210,7 @@ fn an_empty_plan_gives_headers() {
                 Ok(())
             })
             .unwrap();
-        writer.finished(job, checksum_of(&plan, job));
+        writer.finished(job, checksum_of(&plan, job), Counts::default());
     }
     assert!(matches!(writer.finish(), Ok(WriteSummary { bytes: 256 | 320, .. })));
     assert_shards(folder.path(), &plan, ".part");

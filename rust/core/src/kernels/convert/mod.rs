@@ -36,7 +36,8 @@ pub fn count_special(dtype: Dtype, bytes: &[u8]) -> (u64, u64) {
 /// Finite values whose code in `dtype` is not finite.
 pub fn count_overflow<R: Real>(dtype: Dtype, values: &[R], codes: &[u8]) -> u64 {
     let codes = codes.chunks_exact(dtype.size());
-    values.iter().zip(codes).filter(|(value, code)| value.to_f64().is_finite() && !is_finite(dtype, code)).count() as u64
+    values.iter().zip(codes).filter(|(value, code)| value.to_f64().is_finite() && !is_finite(dtype, code)).count()
+        as u64
 }
 
 impl Element for f32 {

@@ -1,8 +1,8 @@
 //! Sixteen keys at a time; the ones within are pressed together in a register.
 
 use std::arch::x86_64::{
-    __m512i, _mm512_and_si512, _mm512_cmpge_epu32_mask, _mm512_loadu_si512, _mm512_maskz_compress_epi32, _mm512_min_epu32,
-    _mm512_set1_epi32, _mm512_storeu_si512,
+    __m512i, _mm512_and_si512, _mm512_cmpge_epu32_mask, _mm512_loadu_si512, _mm512_maskz_compress_epi32,
+    _mm512_min_epu32, _mm512_set1_epi32, _mm512_storeu_si512,
 };
 
 use super::{Bracket, Found};

@@ -34,10 +34,7 @@ impl<R: Real> Search<R> {
         match recipe.drop {
             Drop::Window => {
                 let (below, kept) = settings.window(total);
-                Self {
-                    keep: finder(total - below, false),
-                    outliers: Some(finder(total - below - kept, false)),
-                }
+                Self { keep: finder(total - below, false), outliers: Some(finder(total - below - kept, false)) }
             }
             _ => {
                 let kept = recipe.kept(settings.density, total);

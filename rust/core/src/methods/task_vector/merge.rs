@@ -5,14 +5,13 @@ use std::ops::Range;
 use super::TaskVector;
 use super::drop::Space;
 use super::recipe::{Aggregate, Consensus, Vote, ZeroVote};
+use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::combine::{add_scaled, add_to_base, divide, scale, subtract};
-use crate::kernels::consensus::{
-    apply_signs, divide_by, elect, gather, gather_largest, vote_by_sign, vote_by_sum,
-};
+use crate::kernels::consensus::{apply_signs, divide_by, elect, gather, gather_largest, vote_by_sign, vote_by_sum};
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::select::Scan;
-use crate::methods::operation::{Buffers, Counts, pieces};
+use crate::methods::operation::{Buffers, pieces};
 
 /// Working arrays of one block of all models.
 pub struct Workspace<'w, 'a, R: Scan + Element> {

@@ -20,7 +20,8 @@ pub use recipe::Recipe;
 
 use self::drop::Dropper;
 use self::recipe::{Drop, Rescale};
-use super::operation::{Buffers, Counts, Operation, Tensor, Tiling};
+use super::operation::{Buffers, Operation, Tensor, Tiling};
+use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
@@ -144,7 +145,8 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
         let mut leaves: BTreeMap<u64, Vec<[crate::kernels::reduce::Lanes; 2]>> = BTreeMap::new();
         let mut space = drop::Space::default();
         Workspace::new(self).each_block(range, buffers, |at, work| {
-            let leaf = leaves.entry(at / LEAF as u64).or_insert_with(|| vec![<_>::default(); self.recipe.models.len()]);
+            let leaf =
+                leaves.entry(at / LEAF as u64).or_insert_with(|| vec![<_>::default(); self.recipe.models.len()]);
             for (model, x) in work.deltas_mut().enumerate() {
                 crate::kernels::reduce::add_norm1(self.level, &mut leaf[model][0], x);
                 self.drop(model, at, x, &mut space);

@@ -4,11 +4,11 @@ use crate::kernels::real::Key;
 use crate::kernels::select::Bracket;
 
 /// Bins of the grid, at the most.
-const MAX_BINS: u64 = 8192;
+pub const MAX_BINS: u64 = 4096;
 
 /// How many of `total` entries to look at.
 pub fn sample_size(total: u64) -> u64 {
-    (total / 128).clamp(1 << 14, 1 << 20).min(total)
+    (total / 128).clamp(1 << 14, 1 << 21).min(total)
 }
 
 /// A bracket and how the keys within it are kept.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::bracket::Plan;
+use super::bracket::{MAX_BINS, Plan};
 use super::radix::radix_search;
 use super::{Entries, Threshold};
 use crate::error::Result;
@@ -14,7 +14,10 @@ use crate::kernels::reduce::count_equal;
 use crate::kernels::select::{Bracket, Found};
 
 /// Spans at the most: what is kept apart, so that the place of the cut is known to within one of them.
-const SPANS: u64 = 64;
+const SPANS: u64 = 32;
+
+/// Bytes of the grids of one search, at the most.
+pub const GRIDS: u64 = SPANS * MAX_BINS * 4;
 
 /// Looks for the `rank` largest of `total` entries that come in tiles.
 pub struct Finder<R: Real> {
@@ -95,7 +98,8 @@ impl<R: Real> Finder<R> {
 
     /// Sets the bracket. `sample` is reordered; `None` where there are too few entries to sample.
     pub fn set_sample(&self, sample: Option<&mut [R::Bits]>) {
-        let plan = sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, self.rank, self.total, self.max_listed));
+        let plan =
+            sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, self.rank, self.total, self.max_listed));
         let _ = self.plan.set(plan);
     }
 
@@ -201,7 +205,9 @@ impl<R: Real> Finder<R> {
     /// The position behind the last of the first `wanted` entries with this key.
     fn locate(&self, level: Level, key: R::Bits, mut wanted: u64, entries: &mut dyn Entries<R>) -> Result<u64> {
         let plan = self.plan();
-        let known = self.listed.load(Ordering::Relaxed) <= self.max_listed && key >= plan.bracket.low && key < plan.bracket.high;
+        let known = self.listed.load(Ordering::Relaxed) <= self.max_listed
+            && key >= plan.bracket.low
+            && key < plan.bracket.high;
         let mut first_tile = 0;
         for index in 0..self.spans.len() as u64 * u64::from(known) {
             let equals = self.span(index).equal_to(key, &plan);

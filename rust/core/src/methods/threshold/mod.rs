@@ -9,7 +9,7 @@ mod finder;
 mod radix;
 
 pub use bracket::sample_size;
-pub use finder::Finder;
+pub use finder::{Finder, GRIDS};
 
 use crate::error::Result;
 use crate::kernels::level::Level;

@@ -36,7 +36,13 @@ fn oracle<R: Real>(x: &[R], rank: usize, with_equals: bool) -> Vec<bool> {
     kept
 }
 
-fn find<R: Scan>(x: &[R], rank: usize, with_equals: bool, tile: usize, sample: Option<&mut [R::Bits]>) -> (Threshold<R::Bits>, usize) {
+fn find<R: Scan>(
+    x: &[R],
+    rank: usize,
+    with_equals: bool,
+    tile: usize,
+    sample: Option<&mut [R::Bits]>,
+) -> (Threshold<R::Bits>, usize) {
     let mut entries = Slices { x, tile, visits: 0 };
     let finder = Finder::<R>::new(rank as u64, x.len() as u64, with_equals, entries.tiles(), 1 << 20);
     if finder.is_open() {
