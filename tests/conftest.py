@@ -17,7 +17,9 @@ if str(TESTS) not in sys.path:
 settings.register_profile(
     "carrick", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], max_examples=40
 )
-settings.register_profile("long", deadline=None, max_examples=1000)
+settings.register_profile(
+    "long", deadline=None, max_examples=1000, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile(os.environ.get("CARRICK_HYPOTHESIS", "carrick"))
 
 
