@@ -1,7 +1,7 @@
 """The same merges as a short multi-threaded torch script: float32 arithmetic, one tensor at a time.
 
 Written as one would write it for a single use: torch's own parallel operators, `kthvalue` rather than a sort
-for a trim, memory-mapped inputs, no copies that are easy to avoid. The result stays in memory until it is saved.
+for a trim, memory-mapped inputs, no copies that are easy to avoid. The result is in memory until it is saved.
 
     python benches/torch_merge.py METHOD MODEL… OUT      the first model is the base
 """

@@ -1,16 +1,16 @@
 """Compare a merged checkpoint with the tests' oracles before a time of it is believed.
 
-A sample of tensors is compared with float64 NumPy (tests/oracles), for TIES also stretches of the largest tensor,
-whose threshold is found over all of it. Carrick has to lie within the oracle's bounds everywhere. Other tools
-compute in another precision, break ties differently or draw other random numbers: of those, the share of entries
-within two units of the format is recorded.
+A sample of tensors is compared with float64 NumPy (tests/oracles), for TIES also stretches of the largest
+tensor, whose threshold is found over all of it. Carrick has to lie within the oracle's bounds everywhere.
+Other tools compute in another precision, break ties differently or draw other random numbers: of those, the
+share of entries within two units of the format is recorded.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.oracles import breadcrumbs, consensus, dare, della, linear, model_stock, nuslerp, slerp, ties  # noqa: E402  # noqa: E402
+from tests.oracles import breadcrumbs, consensus, dare, della, linear, model_stock, nuslerp, slerp, ties  # noqa: E402
 from tests.oracles.estimate import Estimate, assert_matches  # noqa: E402
 from tests.oracles.onto_base import onto_base  # noqa: E402
 from tests.oracles.sparse import sparsify  # noqa: E402
@@ -31,6 +31,7 @@ DTYPES: dict[str, Any] = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtype
 RELATIVE_UNIT = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 LARGEST_SAMPLE = 1 << 22
 STRETCH = 1 << 16
+PIECE = 1 << 22
 AGREEMENT_UNITS = 2
 
 
@@ -111,18 +112,42 @@ class Comparison:
         return {"exact": self.exact, "tensors": self.tensors, "entries": self.entries, "agree": agree}
 
 
-def _kept_in(delta: Array, density: float, stretches: list[slice]) -> list[Array]:
-    """Return the trim's mask in some stretches of a tensor too large to sort."""
-    kept = max(1, int(density * delta.size))
-    bits = np.abs(delta).view(np.uint32)
-    threshold = np.partition(bits, delta.size - kept)[delta.size - kept]
-    spare = kept - int((bits > threshold).sum())
-    equals = np.flatnonzero(bits == threshold)
-    cut = equals[spare] if spare < equals.size else delta.size
-    return [
-        (bits[s] > threshold) | ((bits[s] == threshold) & (np.arange(s.start, s.stop) < cut))
-        for s in stretches
-    ]
+def _magnitudes(base: Array, model: Array) -> Iterator[tuple[int, Array]]:
+    """Yield the bits of |model - base| in float32 piece by piece, with the flat index of each piece."""
+    for start in range(0, base.size, PIECE):
+        piece = slice(start, start + PIECE)
+        delta = model[piece].astype(np.float32) - base[piece].astype(np.float32)
+        yield start, np.abs(delta).view(np.uint32)
+
+
+def _from_the_top(counts: Array, kept: int) -> tuple[int, int]:
+    """Return the bin that holds the `kept`-th largest entry, and how many of that bin are kept."""
+    above = np.cumsum(counts[::-1])
+    number = int(np.searchsorted(above, kept))
+    return counts.size - 1 - number, kept - int(above[number] - counts[::-1][number])
+
+
+def trim_cut(base: Array, model: Array, density: float) -> tuple[int, int]:
+    """Return a trim's threshold and the flat index from which entries equal to it are dropped.
+
+    By two histograms of 16 bits each, so that a tensor of any size needs little memory.
+    """
+    kept = max(1, int(density * base.size))
+    counts = np.zeros(1 << 16, np.int64)
+    for _, bits in _magnitudes(base, model):
+        counts += np.bincount(bits >> 16, minlength=1 << 16)
+    high, kept = _from_the_top(counts, kept)
+    counts[:] = 0
+    for _, bits in _magnitudes(base, model):
+        counts += np.bincount(bits[bits >> 16 == high] & 0xFFFF, minlength=1 << 16)
+    low, kept = _from_the_top(counts, kept)
+    threshold = high << 16 | low
+    for start, bits in _magnitudes(base, model):
+        equal = np.flatnonzero(bits == threshold)
+        if equal.size > kept:
+            return threshold, start + int(equal[kept])
+        kept -= equal.size
+    return threshold, base.size
 
 
 def compare_largest(
@@ -139,16 +164,17 @@ def compare_largest(
     starts = np.linspace(0, max(0, n - STRETCH), 8).astype(int)
     stretches = [slice(int(start), min(n, int(start) + STRETCH)) for start in starts]
     flat = base.reshape(-1)
-    masks = []
-    for model in models:
-        delta = model.reshape(-1).astype(np.float32)
-        delta -= flat.astype(np.float32)
-        masks.append(_kept_in(delta, options["density"], stretches))
+    flat_models = [model.reshape(-1) for model in models]
+    cuts = [trim_cut(flat, model, options["density"]) for model in flat_models]
     weights = [options["weight"]] * len(models)
-    for number, stretch in enumerate(stretches):
+    for stretch in stretches:
+        index = np.arange(stretch.start, stretch.stop)
         origin = flat[stretch].astype(np.float32)
-        parts = [model.reshape(-1)[stretch].astype(np.float32) - origin for model in models]
-        vectors = [sparsify(part, mask[number]) for part, mask in zip(parts, masks, strict=True)]
+        vectors = []
+        for model, (threshold, cut) in zip(flat_models, cuts, strict=True):
+            delta = model[stretch].astype(np.float32) - origin
+            bits = np.abs(delta).view(np.uint32)
+            vectors.append(sparsify(delta, (bits > threshold) | ((bits == threshold) & (index < cut))))
         elected = consensus.elect(consensus.votes(vectors, weights, "weighted"), "plus", 0, "weighted_mean")
         agree = consensus.agreeing(vectors, weights, "weighted", elected)
         update = consensus.disjoint_merge(

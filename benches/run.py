@@ -1,0 +1,203 @@
+"""Time merges on the same files: Carrick, mergekit, a torch script and the movement of the bytes alone.
+
+    python benches/run.py --jobs ties,linear --runs 5
+
+Jobs that have a result already are skipped, so that an interrupted run goes on; --again repeats them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benches import arrays, contenders, machine, report, scale  # noqa: E402
+from benches.contenders import Inputs  # noqa: E402
+from benches.jobs import JOBS, QUICK, Job  # noqa: E402
+from benches.llama import write_config, write_family  # noqa: E402
+from benches.verify import verify  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RESULTS = ROOT / "benches" / "results"
+GIB = 1 << 30
+# A tool that needs longer than this for one merge is run once.
+ONCE_ABOVE_SECONDS = 60
+QUICK_SCALE = 1 / 16
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    every = [*JOBS, *scale.JOBS, *arrays.JOBS]
+    parser.add_argument("--jobs", default=",".join(every), help="names, separated by commas; default: all")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each tool, taken in turns")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the models' size")
+    parser.add_argument("--quick", action="store_true", help="three jobs at a sixteenth of the size")
+    parser.add_argument("--tools", default="ceiling,carrick,torch,mergekit", help="which tools take part")
+    parser.add_argument("--work", type=Path, default=ROOT / ".bench", help="where inputs and outputs lie")
+    parser.add_argument("--results", type=Path, help="where the JSON goes; default: benches/results")
+    parser.add_argument("--again", action="store_true", help="repeat jobs that have a result")
+    chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.jobs, chosen.scale, chosen.runs = ",".join(QUICK), QUICK_SCALE, min(chosen.runs, 3)
+        chosen.again = True
+    if chosen.results is None:
+        chosen.results = RESULTS if chosen.scale == 1 else chosen.work / "results"
+    unknown = set(chosen.jobs.split(",")) - set(every)
+    if unknown:
+        parser.error(f"no job {', '.join(sorted(unknown))}: choose from {', '.join(every)}")
+    return chosen
+
+
+def make_inputs(job: Job, size: float, folder: Path) -> Inputs:
+    """Write the models of a job and read them once, so that every tool finds them in the page cache."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shape = job.shape(size)
+    base, *models = write_family(folder, shape.tensors(), job.dtype, job.tuned)
+    write_config([base, *models], shape, job.dtype)
+    config = folder / "config.yml"
+    job.write_config(config, base, models)
+    inputs = Inputs(job, folder, base, models, config)
+    for path in inputs.files:
+        with path.open("rb", buffering=0) as file:
+            while file.read(8 << 20):
+                pass
+    return inputs
+
+
+class Contest:
+    """The runs of one job: every tool in turns, results checked before a time is believed."""
+
+    def __init__(self, inputs: Inputs, tools: list[str]) -> None:
+        self.inputs = inputs
+        self.tools = tools
+        self.runs: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
+        self.checks: dict[str, dict[str, Any]] = {}
+        self.checksums: dict[str, str] = {}
+        program = contenders.build_ceiling() if "ceiling" in tools else Path()
+        self.merge: dict[str, Callable[[Inputs, Path], dict[str, Any]]] = {
+            "carrick": contenders.carrick,
+            "mergekit": contenders.mergekit,
+            "torch": contenders.torch,
+            "ceiling": partial(contenders.ceiling, program=program),
+        }
+
+    def turn(self, tool: str) -> None:
+        """Run one tool once."""
+        done = self.runs[tool]
+        if done and done[0]["seconds"] > ONCE_ABOVE_SECONDS:
+            return
+        out = self.inputs.folder / f"out-{tool}"
+        contenders.remove(out)
+        result = self.merge[tool](self.inputs, out)
+        self.check(tool, out, result.pop("checksums", {}))
+        contenders.remove(out)
+        done.append(result)
+        anonymous = result["peak_anonymous"] / 2**20
+        print(f"    {tool:9} {result['seconds']:8.3f} s  {anonymous:8.0f} MiB", flush=True)
+
+    def check(self, tool: str, out: Path, checksums: dict[str, str]) -> None:
+        """Compare the first result with the oracle, Carrick's later ones with its first."""
+        if tool == "carrick":
+            self.checksums = self.checksums or checksums
+            assert checksums == self.checksums, "two runs of carrick gave different bytes"
+        if tool == "ceiling" or tool in self.checks:
+            return
+        job = self.inputs.job
+        self.checks[tool] = verify(
+            job.method, job.options, self.inputs.base, self.inputs.models, out, exact=tool == "carrick"
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return all runs, none dropped, and their medians."""
+        medians = {
+            tool: {
+                key: statistics.median(run[key] for run in runs)
+                for key in ("seconds", "peak_anonymous", "peak_resident")
+            }
+            for tool, runs in self.runs.items()
+            if runs
+        }
+        return {"runs": self.runs, "medians": medians, "checks": self.checks}
+
+
+def contest(job: Job, options: argparse.Namespace) -> dict[str, Any]:
+    """Make a job's inputs, let the tools take turns, and delete everything."""
+    folder = options.work / job.name
+    start = time.perf_counter()
+    inputs = make_inputs(job, options.scale, folder)
+    size = sum(path.stat().st_size for path in inputs.files)
+    print(f"    inputs    {time.perf_counter() - start:8.1f} s  {size / 1e9:8.2f} GB", flush=True)
+    try:
+        tools = Contest(inputs, options.tools.split(","))
+        for _ in range(options.runs):
+            for tool in tools.tools:
+                tools.turn(tool)
+        interpreter = contenders.interpreter_bytes() if "carrick" in tools.tools else 0
+        return {
+            "kind": "merge",
+            "title": job.title,
+            "parameters": job.shape(options.scale).parameters,
+            "dtype": job.dtype,
+            "bytes_in": size,
+            "bytes_out": sum(path.stat().st_size for path in inputs.base.glob("*.safetensors")),
+            "goals": {"mergekit": job.mergekit_goal, "ceiling": job.ceiling_goal},
+            "interpreter_bytes": interpreter,
+            **tools.record(),
+        }
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def disk_need(names: list[str], options: argparse.Namespace) -> int:
+    """Return what the hungriest job needs; each deletes its files before the next begins."""
+    needs = [JOBS[name].disk_bytes(options.scale) for name in names if name in JOBS]
+    needs += [scale.JOBS[name].disk_bytes(options.scale) for name in names if name in scale.JOBS]
+    return max(needs, default=0)
+
+
+def main() -> None:
+    """Run the jobs that were asked for and have no result yet."""
+    options = arguments()
+    options.work.mkdir(parents=True, exist_ok=True)
+    options.results.mkdir(parents=True, exist_ok=True)
+    names = [
+        n for n in options.jobs.split(",") if options.again or not (options.results / f"{n}.json").exists()
+    ]
+    need, free = disk_need(names, options), shutil.disk_usage(options.work).free
+    print(
+        f"{len(names)} jobs in {options.work}: up to {need / GIB:.1f} GiB of disk of {free / GIB:.0f} GiB free"
+    )
+    if need > free:
+        sys.exit("not enough disk: name another folder with --work, or a smaller --scale")
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}", flush=True)
+        if name in JOBS:
+            result = contest(JOBS[name], options)
+        elif name in scale.JOBS:
+            result = scale.JOBS[name].run(options)
+        else:
+            result = arrays.JOBS[name](options)
+        content = {"job": name, "scale": options.scale, **result, "machine": machine.facts(options.work)}
+        path = options.results / f"{name}.json"
+        path.with_suffix(".part").write_text(json.dumps(content, indent=1) + "\n")
+        path.with_suffix(".part").replace(path)
+    print(report.table(options.results))
+
+
+if __name__ == "__main__":
+    main()
