@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from methods import engine
-from methods.case import TASK_VECTOR
+from methods.case import TASK_VECTOR, Case
 from methods.harness import check
 from methods.strategies import task_vector_cases
 from oracles.ties import VARIANTS
@@ -88,3 +89,24 @@ def test_output_types(dtype: str, tmp_path: Path) -> None:
         check(engine.run(case, tmp_path / "run", output_dtype=dtype), case.expected(), case, dtype)
 
     holds()
+
+
+def test_the_majority_counts_tensors_of_every_precision(tmp_path: Path) -> None:
+    """Nine minus signs of a float64 tensor outvote the float32 tensor whose zero votes they settle."""
+    base = {"a": np.zeros(4, np.float32), "b": np.zeros(9, np.float64)}
+    first = {"a": np.float32([1, -1, 2, 3]), "b": -np.ones(9)}
+    second = {"a": np.float32([-1, 1, 1, 1]), "b": -np.ones(9)}
+    parameters = [{"weight": 1.0, "density": 1.0}] * 2
+    case = Case("ties", [first, second], base, parameters, {"zero_vote": "majority"})
+    check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+
+@pytest.mark.parametrize("aggregate", ["weighted_mean", "mean", "sum", "max"])
+@pytest.mark.parametrize("vote", ["weighted", "sum", "frequency"])
+def test_an_infinity_of_no_weight_is_not_a_number(vote: str, aggregate: str, tmp_path: Path) -> None:
+    """0·∞ and ∞ - ∞ are NaN in every sum of the methods, with an election or without."""
+    base = {"w": np.zeros(3, np.float32)}
+    models = [{"w": np.float32([np.inf, np.inf, 1])}, {"w": np.float32([1, -np.inf, 2])}]
+    parameters = [{"weight": 0.0, "density": 1.0}, {"weight": 1.0, "density": 1.0}]
+    case = Case("ties", models, base, parameters, {"vote": vote, "aggregate": aggregate})
+    check(engine.run(case, tmp_path / "run"), case.expected(), case)
