@@ -5,37 +5,14 @@ use std::path::PathBuf;
 use carrick_core::dtype::Dtype;
 use carrick_core::source::{self, Region};
 use pyo3::prelude::*;
-use serde_json::json;
 
-use crate::errors::{PlanError, to_python};
+use crate::errors::{PlanError, to_json, to_python};
 
 /// The header of a safetensors file, checked, as JSON.
 #[pyfunction]
 pub fn read_header(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     let header = py.detach(|| source::read_header(&path)).map_err(to_python)?;
-    let tensors: Vec<_> = header
-        .tensors
-        .iter()
-        .map(|tensor| {
-            json!({
-                "name": tensor.name,
-                "dtype": tensor.dtype,
-                "shape": tensor.shape,
-                "begin": tensor.begin,
-                "end": tensor.end,
-            })
-        })
-        .collect();
-    Ok(json!({
-        "size": header.size,
-        "mtime_ns": header.mtime_ns,
-        "inode": header.inode,
-        "data_start": header.data_start,
-        "header_hash": format!("{:032x}", header.header_hash),
-        "metadata": header.metadata,
-        "tensors": tensors,
-    })
-    .to_string())
+    to_json(&header)
 }
 
 /// XXH3-128 of a whole file, in hex.
@@ -60,5 +37,5 @@ pub fn compare(
     let a = Region { path: &path_a, begin: begin_a, dtype: dtype(dtype_a)? };
     let b = Region { path: &path_b, begin: begin_b, dtype: dtype(dtype_b)? };
     let difference = py.detach(|| source::compare(a, b, n)).map_err(to_python)?;
-    crate::errors::to_json(&difference)
+    to_json(&difference)
 }

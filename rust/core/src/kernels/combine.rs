@@ -5,15 +5,6 @@ use super::level::multiversion;
 use super::real::Real;
 
 multiversion! {
-    /// x ← x − base.
-    pub fn subtract<R: Real>(x: &mut [R], base: &[R]) {
-        for (x, &base) in x.iter_mut().zip(base) {
-            *x = *x - base;
-        }
-    }
-}
-
-multiversion! {
     /// x ← w·x.
     pub fn scale<R: Real>(x: &mut [R], weight: R) {
         for x in x {

@@ -72,3 +72,55 @@ multiversion! {
         }
     }
 }
+
+/// What one model brings to [`merge_agreeing`].
+#[derive(Clone, Copy, Debug)]
+pub struct Voter<R: Real> {
+    /// Entries with a smaller key are dropped.
+    pub low: R::Bits,
+    /// Factor before the vote.
+    pub weight: R,
+    /// Factor of what agreed.
+    pub factor: R,
+    /// What agreeing adds to the divisor.
+    pub share: R,
+}
+
+multiversion! {
+    /// All steps at once for N models: out ← base + λ·Σ{factor·x : x agrees} [/ Σ{share}], x = weight·trimmed delta.
+    ///
+    /// The same operations in the same order as [`vote_by_sum`], [`elect`], [`gather`] and [`divide_by`] one by one,
+    /// so that both ways give the same bits; here nothing but the result goes back to memory.
+    pub fn merge_agreeing<R: Real; const N>(
+        deltas: [&[R]; N],
+        voters: [Voter<R>; N],
+        zero: R,
+        divides: bool,
+        base: &[R],
+        lambda: R,
+        out: &mut [R],
+    ) {
+        let len = out.len();
+        let deltas = deltas.map(|x| &x[..len]);
+        let base = &base[..len];
+        for j in 0..len {
+            let mut x = [R::ZERO; N];
+            let mut vote = R::ZERO;
+            for i in 0..N {
+                let delta = deltas[i][j];
+                x[i] = if delta.key() >= voters[i].low { voters[i].weight * delta } else { R::ZERO };
+                vote += x[i];
+            }
+            let sign = if vote < R::ZERO { -R::ONE } else { R::ONE };
+            let sign = if vote == R::ZERO { zero } else { sign };
+            let (mut sum, mut divisor) = (R::ZERO, R::ZERO);
+            for i in 0..N {
+                let agrees = x[i] * sign > R::ZERO;
+                sum += if agrees { voters[i].factor * x[i] } else { R::ZERO };
+                divisor += if agrees { voters[i].share } else { R::ZERO };
+            }
+            let divisor = if !divides | (divisor == R::ZERO) { R::ONE } else { divisor };
+            out[j] = base[j] + lambda * (sum / divisor);
+        }
+    }
+}

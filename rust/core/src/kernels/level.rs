@@ -72,23 +72,23 @@ impl Level {
 macro_rules! multiversion {
     (
         $(#[$meta:meta])*
-        $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)?
+        $vis:vis fn $name:ident $(<$($generic:ident : $bound:path),+ $(; const $count:ident)?>)? ($($arg:ident : $ty:ty),* $(,)?) $(-> $ret:ty)?
         $body:block
     ) => {
         $(#[$meta])*
-        $vis fn $name $(<$($generic: $bound),+>)? ($crate::kernels::level::Level(level): $crate::kernels::level::Level, $($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($crate::kernels::level::Level(level): $crate::kernels::level::Level, $($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body $(<$($generic: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? $body
+            fn body $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-            fn avx2 $(<$($generic: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            fn avx2 $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
-            fn avx512 $(<$($generic: $bound),+>)? ($($arg: $ty),*) $(-> $ret)? {
+            fn avx512 $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
 

@@ -11,7 +11,7 @@ use super::operation::{Buffers, Operation, Tensor, Tiling, pieces};
 use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
-use crate::kernels::combine::{add_product, add_scaled, add_to_base, subtract};
+use crate::kernels::combine::{add_product, add_scaled, add_to_base};
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::level::Level;
 use crate::kernels::reduce::{LEAF, Lanes, add_dot};
@@ -140,14 +140,17 @@ impl<'a, R: Element> Measured<'a, R> {
         for (input, (stored, tile)) in self.tensor.inputs.iter().zip(tiles).enumerate() {
             let size = stored.dtype.size();
             let bytes = &tile[start * size..(start + len) * size];
-            let is_base = input < skip;
-            let target = if is_base { &mut space.base } else { &mut space.vectors[input - skip] };
-            if R::load(self.level, stored.dtype, bytes, &mut target[..len]) {
+            let special = if input < skip {
+                R::load(self.level, stored.dtype, bytes, &mut space.base[..len])
+            } else if self.has_base {
+                let vector = &mut space.vectors[input - skip][..len];
+                R::load_delta(self.level, stored.dtype, bytes, &space.base[..len], vector)
+            } else {
+                R::load(self.level, stored.dtype, bytes, &mut space.vectors[input][..len])
+            };
+            if special {
                 let (infinite, nan) = count_special(stored.dtype, bytes);
                 space.counts += Counts { nan, infinite, overflow: 0 };
-            }
-            if self.has_base && !is_base {
-                subtract(self.level, &mut space.vectors[input - skip][..len], &space.base[..len]);
             }
         }
     }

@@ -63,7 +63,7 @@ impl Tensor<'_> {
 }
 
 /// Elements of one input that are read at a time: they stay in the second-level cache until they are used.
-pub const READ: u64 = 1 << 17;
+pub const READ: u64 = 1 << 16;
 
 /// Cuts a range into pieces to read, each a whole number of blocks long but for the last.
 pub fn pieces(range: Range<u64>, block: usize) -> impl Iterator<Item = Range<u64>> {

@@ -15,7 +15,7 @@ use crate::writer::{WriterOptions, blocks_needed};
 pub const DEFAULT_MEMORY: u64 = 1 << 30;
 
 /// Elements of a tile where memory allows: small enough for the tiles of a few models to stay in the second-level cache.
-const TILE: u64 = 1 << 17;
+const TILE: u64 = 1 << 16;
 
 /// Bytes of the lists of all searches of a tensor where memory allows. A search whose list is too short for a fair
 /// bracket reads the data again.
@@ -67,18 +67,15 @@ impl Budget {
         let demand = Demand::of(plan);
         let mut threads = threads.max(1);
         loop {
-            let smallest = if tile.is_none() { LEAF as u64 } else { TILE };
-            for tile in [tile.unwrap_or(TILE), smallest] {
-                for share in [LISTS, LISTS / 16] {
-                    let budget = Self::with(&demand, threads, tile, share);
-                    if budget.peak_bytes <= memory {
-                        return Ok(budget);
-                    }
+            for lists in [LISTS, LISTS / 16] {
+                let budget = Self::with(&demand, threads, tile.unwrap_or(TILE), lists);
+                if budget.peak_bytes <= memory {
+                    return Ok(budget);
                 }
             }
             // Fewer threads before none at all.
             if threads == 1 {
-                let needed = Self::with(&demand, 1, tile.unwrap_or(LEAF as u64), LISTS / 16).peak_bytes;
+                let needed = Self::with(&demand, 1, tile.unwrap_or(TILE), LISTS / 16).peak_bytes;
                 return Err(Error::Memory { needed, budget: memory, remedy: "allow more with --memory" });
             }
             threads /= 2;

@@ -71,10 +71,11 @@ pub fn compile<'a>(jobs: &'a [Job], sources: &[&'a dyn Bytes], settings: Setting
         let wide = members.iter().any(|&job| has_doubles(&jobs[job]));
         let model_wide = Recipe::parse(method, &jobs[members[0]])?.whole_model_trim;
         // Tensors that share a trim share a precision; otherwise each has its own.
+        let majority = Arc::new(Majority::new(members.len()));
         let (doubles, singles): (Vec<_>, Vec<_>) =
             members.into_iter().partition(|&job| if model_wide { wide } else { has_doubles(&jobs[job]) });
-        task_vectors::<f32>(method, jobs, &singles, sources, settings, &mut compiled)?;
-        task_vectors::<f64>(method, jobs, &doubles, sources, settings, &mut compiled)?;
+        task_vectors::<f32>(method, jobs, &singles, sources, settings, &majority, &mut compiled)?;
+        task_vectors::<f64>(method, jobs, &doubles, sources, settings, &majority, &mut compiled)?;
     }
     let works = jobs.iter().zip(compiled).map(|(job, operation)| {
         let operation = operation.ok_or_else(|| Error::plan(format!("{}: no operation", job.name)))?;
@@ -232,6 +233,7 @@ fn task_vectors<'a, R: Scan + Element>(
     members: &[usize],
     sources: &[&'a dyn Bytes],
     settings: Settings,
+    majority: &Arc<Majority>,
     compiled: &mut [Option<Box<dyn Operation + 'a>>],
 ) -> Result<()> {
     let mut by_name = members.to_vec();
@@ -268,7 +270,6 @@ fn task_vectors<'a, R: Scan + Element>(
     } else {
         None
     };
-    let majority = Arc::new(Majority::new(members.len()));
     for (place, &index) in by_name.iter().enumerate() {
         let (tensor, recipe) = (Arc::clone(&tensors[place]), Arc::clone(&recipes[place]));
         let (domain, member) = match &shared {
@@ -276,7 +277,7 @@ fn task_vectors<'a, R: Scan + Element>(
             None => (domain(&recipe, vec![Arc::clone(&tensor)])?, 0),
         };
         let operation =
-            TaskVector::new(settings.level, settings.seed, tensor, recipe, domain, member, Arc::clone(&majority));
+            TaskVector::new(settings.level, settings.seed, tensor, recipe, domain, member, Arc::clone(majority));
         compiled[index] = Some(Box::new(operation));
     }
     Ok(())

@@ -3,7 +3,7 @@
 pub mod formats;
 
 use super::level::{Level, multiversion};
-use super::real::Real;
+use super::real::{Key, Real};
 use crate::dtype::Dtype;
 use formats::{decode_bf16, decode_e4m3, decode_ieee, encode_bf16, encode_e4m3, encode_ieee, to_odd};
 
@@ -11,6 +11,8 @@ use formats::{decode_bf16, decode_e4m3, decode_ieee, encode_bf16, encode_e4m3, e
 pub trait Element: Real {
     /// Decodes `bytes`, as many elements as `out` has. Says whether any is infinite or NaN.
     fn load(level: Level, dtype: Dtype, bytes: &[u8], out: &mut [Self]) -> bool;
+    /// Decodes `bytes` and takes `base` away from each element. Says whether any difference is infinite or NaN.
+    fn load_delta(level: Level, dtype: Dtype, bytes: &[u8], base: &[Self], out: &mut [Self]) -> bool;
     /// Encodes `values`, rounding once to nearest even. Says whether any code is infinite or NaN.
     fn store(level: Level, dtype: Dtype, values: &[Self], out: &mut [u8]) -> bool;
 }
@@ -53,6 +55,17 @@ impl Element for f32 {
         }
     }
 
+    fn load_delta(level: Level, dtype: Dtype, bytes: &[u8], base: &[Self], out: &mut [Self]) -> bool {
+        match dtype {
+            Dtype::F32 => delta_f32(level, bytes, base, out),
+            Dtype::BF16 => delta_bf16(level, bytes, base, out),
+            _ => {
+                Self::load(level, dtype, bytes, out);
+                subtract(level, out, base)
+            }
+        }
+    }
+
     fn store(level: Level, dtype: Dtype, values: &[Self], out: &mut [u8]) -> bool {
         match dtype {
             Dtype::F64 => store_f64_from_f32(level, values, out),
@@ -84,6 +97,11 @@ impl Element for f64 {
             }
         }
         special
+    }
+
+    fn load_delta(level: Level, dtype: Dtype, bytes: &[u8], base: &[Self], out: &mut [Self]) -> bool {
+        Self::load(level, dtype, bytes, out);
+        subtract(level, out, base)
     }
 
     fn store(level: Level, dtype: Dtype, values: &[Self], out: &mut [u8]) -> bool {
@@ -127,6 +145,40 @@ loader!(load_bf16, f32, u16, decode_bf16);
 loader!(load_f16, f32, u16, |code| decode_ieee::<10, 15>(u32::from(code), 16));
 loader!(load_e4m3, f32, u8, decode_e4m3);
 loader!(load_e5m2, f32, u8, |code| decode_ieee::<2, 15>(u32::from(code), 8));
+
+macro_rules! delta_loader {
+    ($name:ident, $code:ty, $decode:expr) => {
+        multiversion! {
+            fn $name(bytes: &[u8], base: &[f32], out: &mut [f32]) -> bool {
+                let mut largest = 0;
+                for ((out, &base), code) in out.iter_mut().zip(base).zip(bytes.chunks_exact(size_of::<$code>())) {
+                    let mut raw = [0; size_of::<$code>()];
+                    raw.copy_from_slice(code);
+                    let delta = $decode(<$code>::from_le_bytes(raw)) - base;
+                    largest = largest.max(delta.to_bits() & !f32::SIGN);
+                    *out = delta;
+                }
+                largest >= f32::NAN_KEY - 1
+            }
+        }
+    };
+}
+
+delta_loader!(delta_f32, u32, f32::from_bits);
+delta_loader!(delta_bf16, u16, decode_bf16);
+
+multiversion! {
+    /// x ← x − base. Says whether any difference is infinite or NaN.
+    fn subtract<R: Real>(x: &mut [R], base: &[R]) -> bool {
+        let mut largest = R::Bits::ZERO;
+        for (x, &base) in x.iter_mut().zip(base) {
+            *x = *x - base;
+            let key = x.key();
+            largest = if key > largest { key } else { largest };
+        }
+        largest.to_u64() >= R::NAN_KEY.to_u64() - 1
+    }
+}
 
 macro_rules! storer {
     ($name:ident, $real:ty, $code:ty, $special:expr, $encode:expr) => {

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::recipe::{Drop, Recipe};
 use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
-use crate::kernels::combine::subtract;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
 use crate::kernels::real::Real;
@@ -197,10 +196,11 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let blocks = base.chunks(BLOCK * types[0].size()).zip(tuned.chunks(BLOCK * types[1].size()));
         for (block, (base, tuned)) in blocks.enumerate() {
             let len = tuned.len() / types[1].size();
-            R::load(self.level, types[1], tuned, &mut x[..len]);
             if self.based {
                 R::load(self.level, types[0], base, &mut b[..len]);
-                subtract(self.level, &mut x[..len], &b[..len]);
+                R::load_delta(self.level, types[1], tuned, &b[..len], &mut x[..len]);
+            } else {
+                R::load(self.level, types[1], tuned, &mut x[..len]);
             }
             each(range.start + (block * BLOCK) as u64, &x[..len]);
         }

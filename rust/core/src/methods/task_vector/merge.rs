@@ -3,12 +3,14 @@
 use std::ops::Range;
 
 use super::TaskVector;
-use super::drop::Space;
+use super::drop::{Dropper, Space};
 use super::recipe::{Aggregate, Consensus, Vote, ZeroVote};
 use crate::counts::Counts;
 use crate::error::Result;
-use crate::kernels::combine::{add_scaled, add_to_base, divide, scale, subtract};
-use crate::kernels::consensus::{apply_signs, divide_by, elect, gather, gather_largest, vote_by_sign, vote_by_sum};
+use crate::kernels::combine::{add_scaled, add_to_base, divide, scale};
+use crate::kernels::consensus::{
+    Voter, apply_signs, divide_by, elect, gather, gather_largest, merge_agreeing, vote_by_sign, vote_by_sum,
+};
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::select::Scan;
 use crate::methods::operation::{Buffers, pieces};
@@ -89,10 +91,12 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         let mut special = recipe.based && R::load(level, inputs[0].dtype, bytes(0), &mut self.base[..len]);
         for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
             let input = recipe.input(model);
-            special |= R::load(level, inputs[input].dtype, bytes(input), &mut x[..len]);
-            if recipe.based {
-                subtract(level, &mut x[..len], &self.base[..len]);
-            }
+            let (dtype, x) = (inputs[input].dtype, &mut x[..len]);
+            special |= if recipe.based {
+                R::load_delta(level, dtype, bytes(input), &self.base[..len], x)
+            } else {
+                R::load(level, dtype, bytes(input), x)
+            };
         }
         (self.nan, self.counts) = (None, Counts::default());
         if special {
@@ -134,8 +138,61 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         votes
     }
 
+    /// base + λ · what is merged of the deltas at `at`.
+    pub fn merge(&mut self, at: u64) {
+        let merged = match self.operation.recipe.models.len() {
+            1 => self.merge_at_once::<1>(at),
+            2 => self.merge_at_once::<2>(at),
+            3 => self.merge_at_once::<3>(at),
+            4 => self.merge_at_once::<4>(at),
+            _ => false,
+        };
+        if !merged {
+            self.drop_all(at);
+            self.combine();
+        }
+    }
+
+    /// The common case in one go; false, with nothing done, where the steps have to be taken one by one.
+    fn merge_at_once<const N: usize>(&mut self, at: u64) -> bool {
+        let (operation, len) = (self.operation, self.len);
+        let Some(consensus) = operation.recipe.consensus.filter(|_| self.nan.is_none()) else { return false };
+        let (models, droppers) = (&operation.recipe.models, &operation.droppers);
+        if consensus.aggregate == Aggregate::Max || consensus.vote == Vote::Frequency || models.len() != N {
+            return false;
+        }
+        let Some(lows) = (0..N).map(|model| operation.low(model, at, len)).collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
+            if !matches!(droppers[model], Dropper::Trim(_)) {
+                operation.drop(model, at, &mut x[..len], &mut self.space);
+            }
+        }
+        let voters = std::array::from_fn(|model| {
+            let (weight, low) = (R::of(models[model].weight), lows[model]);
+            let share = if consensus.aggregate == Aggregate::Mean { R::ONE } else { weight };
+            match consensus.vote {
+                Vote::Weighted => Voter { low, weight, factor: R::ONE, share },
+                _ => Voter { low, weight: R::ONE, factor: weight, share },
+            }
+        });
+        let divides = match consensus.aggregate {
+            Aggregate::Mean => true,
+            Aggregate::WeightedMean => operation.recipe.normalize,
+            _ => false,
+        };
+        let zero = self.zero_sign(consensus);
+        let (deltas, block) = (&self.deltas, self.block);
+        let deltas = std::array::from_fn(|model| &deltas[model * block..model * block + len]);
+        let (base, lambda) = (&self.base[..len], R::of(operation.recipe.lambda));
+        let merged = &mut self.merged[..len];
+        merge_agreeing::<R, N>(operation.level, deltas, voters, zero, divides, base, lambda, merged);
+        true
+    }
+
     /// base + λ · what the models agree on.
-    pub fn combine(&mut self) {
+    fn combine(&mut self) {
         match self.operation.recipe.consensus {
             None => self.sum(),
             Some(consensus) => self.agree(consensus),
@@ -164,6 +221,13 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
 
     fn agree(&mut self, consensus: Consensus) {
         let (level, len, operation) = (self.operation.level, self.len, self.operation);
+        if let Some(nan) = &mut self.nan {
+            // An infinity without weight is not a number, whether it is elected or not.
+            for (model, x) in operation.recipe.models.iter().zip(self.deltas.chunks(self.block)) {
+                let weight = R::of(model.weight);
+                nan.iter_mut().zip(x).for_each(|(nan, &x)| *nan |= (weight * x).to_f64().is_nan());
+            }
+        }
         self.votes();
         if let Some(nan) = &mut self.nan {
             // Infinities of both signs cancel to no sign at all.

@@ -25,6 +25,7 @@ use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
+use crate::kernels::real::Key;
 use crate::kernels::reduce::{LEAF, total};
 use crate::kernels::select::Scan;
 use merge::Workspace;
@@ -131,6 +132,20 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
         }
     }
 
+    /// The smallest key of model `model` that stays, if one holds for all `len` entries at `at` and nothing rescales.
+    fn low(&self, model: usize, at: u64, len: usize) -> Option<R::Bits> {
+        if self.factors.get().is_some() {
+            return None;
+        }
+        match self.droppers[model] {
+            Dropper::Trim(factor) if factor == R::ONE => {
+                self.domain.keep(model).low(self.domain.start_of(self.member) + at, len)
+            }
+            Dropper::Trim(_) => None,
+            _ => Some(<R::Bits as Key>::ZERO),
+        }
+    }
+
     fn scan(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         let mut keys = Vec::new();
         Workspace::new(self).each_block(range, buffers, |at, work| {
@@ -228,8 +243,7 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
         let start = range.start;
         let whole = range.clone();
         Workspace::new(self).each_block(range, buffers, |at, work| {
-            work.drop_all(at);
-            work.combine();
+            work.merge(at);
             let place = (at - start) as usize * size;
             counts += work.store(&mut out[place..]);
             Ok(())

@@ -58,6 +58,11 @@ impl<K: Key> Plan<K> {
         (offset & ((1 << shift) - 1) == 0).then_some((offset >> shift) as usize)
     }
 
+    /// Bins that the bracket takes.
+    fn bins(&self) -> usize {
+        ((self.bracket.high.to_u64() - self.bracket.low.to_u64()) >> self.grid.unwrap_or(0)) as usize + 1
+    }
+
     fn key_of(&self, bin: usize) -> K {
         K::of(self.bracket.low.to_u64() + ((bin as u64) << self.grid.unwrap_or(0)))
     }
@@ -116,25 +121,30 @@ impl<R: Real> Finder<R> {
         let plan = self.plan();
         let mut span = self.span(tile / self.tiles_per_span);
         span.above += found.above as u64;
-        if plan.grid.is_none() {
-            if self.listed.fetch_add(keys.len(), Ordering::Relaxed) + keys.len() <= self.max_listed {
-                span.list.extend_from_slice(keys);
-            }
+        let room = self.max_listed.saturating_sub(self.listed.load(Ordering::Relaxed));
+        let Some(shift) = plan.grid else {
+            // Beyond the limit it does not matter which keys are missing: the search falls back on the data.
+            span.list.extend_from_slice(&keys[..keys.len().min(room)]);
+            self.listed.fetch_add(keys.len(), Ordering::Relaxed);
             return;
-        }
-        if span.grid.is_empty() {
-            let bins = plan.bin(plan.key_of(0)).map_or(0, |_| {
-                ((plan.bracket.high.to_u64() - plan.bracket.low.to_u64()) >> plan.grid.unwrap_or(0)) as usize + 1
-            });
-            span.grid.resize(bins, 0);
-        }
+        };
+        let (low, bins) = (plan.bracket.low.to_u64(), plan.bins());
+        let Span { grid, list, .. } = &mut *span;
+        grid.resize(bins, 0);
+        let mask = (1u64 << shift) - 1;
+        let mut off_grid = 0;
         for &key in keys {
-            match plan.bin(key) {
-                Some(bin) => span.grid[bin] += 1,
-                None if self.listed.fetch_add(1, Ordering::Relaxed) < self.max_listed => span.list.push(key),
-                None => {}
+            let offset = key.to_u64() - low;
+            if offset & mask == 0 {
+                grid[(offset >> shift) as usize] += 1;
+            } else {
+                off_grid += 1;
+                if off_grid <= room {
+                    list.push(key);
+                }
             }
         }
+        self.listed.fetch_add(off_grid, Ordering::Relaxed);
     }
 
     fn span(&self, index: u64) -> std::sync::MutexGuard<'_, Span<R::Bits>> {

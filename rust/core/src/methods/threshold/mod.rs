@@ -40,6 +40,15 @@ impl<K: Key> Threshold<K> {
         (self.key, behind)
     }
 
+    /// The smallest key that belongs, if it is the same for all `len` entries from `first` on.
+    pub fn low(self, first: u64, len: usize) -> Option<K> {
+        match self.split(first, len) {
+            0 => Some(self.lows().1),
+            split if split == len => Some(self.lows().0),
+            _ => None,
+        }
+    }
+
     /// How many of `len` entries from `first` on lie before the cut.
     fn split(self, first: u64, len: usize) -> usize {
         self.cut.saturating_sub(first).min(len as u64) as usize
