@@ -3,6 +3,8 @@
 Anonymous memory is what a process allocates; pages of files that it has mapped are in the resident set as
 well but can be dropped at any time. Both come from /proc, a few milliseconds apart, so a peak shorter than
 that can be missed; the kernel's own high-water mark of the resident set misses nothing.
+
+The maximum that wait4 reports is another one: it counts pages that the child shared with its parent before exec.
 """
 
 from __future__ import annotations
@@ -89,5 +91,4 @@ def run(command: list[str], *, environment: dict[str, str] | None = None, log: P
         told = output if log is None else output + log.read_text(errors="replace")
         message = f"{' '.join(command)} ended with {process.returncode}:\n{told[-2000:]}"
         raise CommandFailedError(message)
-    peak_resident = max(peak_resident, used.ru_maxrss * 1024)
     return Usage(seconds, peak_anonymous, peak_resident, used.ru_utime + used.ru_stime, output)

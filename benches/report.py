@@ -1,0 +1,212 @@
+"""Turn the JSON of benches/results into docs/benchmarks.md's tables and the README's picture."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benches.jobs import JOBS  # noqa: E402
+
+RESULTS = ROOT / "benches" / "results"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+PICTURED = ("linear", "ties", "dare_ties", "slerp", "model_stock", "della")
+MIB = 1 << 20
+Result = dict[str, Any]
+
+
+def load(folder: Path) -> dict[str, Result]:
+    """Read every result of a folder, in the order of the jobs."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    order = [*JOBS, *(name for name in found if name not in JOBS)]
+    return {name: found[name] for name in order if name in found}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f} s" if value >= 20 else f"{value:.1f} s" if value >= 2 else f"{value:.2f} s"
+
+
+def _engine_seconds(result: Result) -> float:
+    """Median of the seconds that the merge took inside the process, without the interpreter's start."""
+    return statistics.median(run["engine"]["seconds"] for run in result["runs"]["carrick"])
+
+
+def _net_anonymous(result: Result) -> float:
+    peak = max(run["peak_anonymous"] for run in result["runs"]["carrick"])
+    return (peak - result["interpreter_bytes"]) / MIB
+
+
+def merge_table(results: dict[str, Result]) -> list[str]:
+    """Return one row for each merge: seconds, ratios and memory."""
+    rows = [r for r in results.values() if r["kind"] == "merge"]
+    if not rows:
+        return []
+    lines = [
+        "| job | Carrick | ceiling | of it | mergekit | faster | goal | torch script | faster | "
+        "memory beyond the interpreter | resident | mergekit's memory |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for result in rows:
+        medians, runs = result["medians"], result["runs"]
+        mine = medians["carrick"]["seconds"]
+        cells = [result["title"], _seconds(mine)]
+        if "ceiling" in medians:
+            floor = medians["ceiling"]["seconds"]
+            cells += [_seconds(floor), f"{_engine_seconds(result) / floor:.2f}x"]
+        else:
+            cells += ["", ""]
+        for tool in ("mergekit", "torch"):
+            if tool in medians:
+                theirs = medians[tool]["seconds"]
+                cells += [_seconds(theirs), f"{theirs / mine:.0f}x"]
+            else:
+                cells += ["", ""]
+            if tool == "mergekit":
+                cells.append(_goal(result["goals"]))
+        resident = max(run["peak_resident"] for run in runs["carrick"]) / MIB
+        cells += [f"{_net_anonymous(result):.0f} MiB", f"{resident:.0f} MiB"]
+        cells.append(
+            f"{medians['mergekit']['peak_anonymous'] / 2**30:.1f} GiB" if "mergekit" in medians else ""
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _goal(goals: dict[str, float | None]) -> str:
+    wanted = f"≥ {goals['mergekit']:.0f}x"
+    return wanted + (f", ≤ {goals['ceiling']}x ceiling" if goals["ceiling"] else "")
+
+
+def scale_table(results: dict[str, Result]) -> list[str]:
+    """Return one row for each merge that shows how memory and time grow."""
+    lines = ["| job | time | memory beyond the interpreter | resident |", "|---|--:|--:|--:|"]
+    rows: list[tuple[str, Result]] = []
+    for result in results.values():
+        if result["kind"] != "scale":
+            continue
+        sizes = result.get("sizes")
+        rows += (
+            [(f"{result['title']}: {s['shape']}", s) for s in sizes] if sizes else [(result["title"], result)]
+        )
+    for title, result in rows:
+        runs = result["runs"]["carrick"]
+        seconds = statistics.median(run["seconds"] for run in runs)
+        resident = max(run["peak_resident"] for run in runs) / MIB
+        busy = f"; {result['busy_cores']:.1f} cores busy" if "busy_cores" in result else ""
+        lines.append(
+            f"| {title}{busy} | {_seconds(seconds)} | {_net_anonymous(result):.0f} MiB | {resident:.0f} MiB |"
+        )
+    return lines if rows else []
+
+
+def arrays_table(results: dict[str, Result]) -> list[str]:
+    """Return one row for each operation on arrays: one thread against one, two against two."""
+    result = next((r for r in results.values() if r["kind"] == "arrays"), None)
+    if result is None:
+        return []
+    lines = [
+        f"{result['title']}:",
+        "",
+        "| operation, compared with | threads | Carrick | other | faster |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    for row in result["rows"]:
+        mine, other = statistics.median(row["carrick"]), statistics.median(row["reference"])
+        cells = [row["name"], str(row["threads"]), f"{mine * 1000:.0f} ms", f"{other * 1000:.0f} ms"]
+        lines.append("| " + " | ".join([*cells, f"{other / mine:.1f}x"]) + " |")
+    return lines
+
+
+def where(results: dict[str, Result]) -> list[str]:
+    """Say on what machine and with which versions the results were made."""
+    machines = {json.dumps(r["machine"], sort_keys=True): r["machine"] for r in results.values()}
+    lines = []
+    for facts in {f"{f['cpu']}{f['commit']}": f for f in machines.values()}.values():
+        versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
+        memory = facts["memory_bytes"] / 2**30
+        lines.append(
+            f"- {facts['date']}, commit {facts['commit']}: {facts['cpu']}, {facts['cores']} cores, "
+            f"{memory:.0f} GiB, Linux {facts['kernel']}, {facts['filesystem']}; Python {facts['python']}, {versions}."
+        )
+    return lines
+
+
+def table(folder: Path) -> str:
+    """Return everything that was measured as Markdown."""
+    results = load(folder)
+    parts = [merge_table(results), scale_table(results), arrays_table(results), where(results)]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def write_page(text: str) -> None:
+    """Put the tables between the page's two marks."""
+    page = PAGE.read_text()
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def draw(results: dict[str, Result], path: Path, *, dark: bool) -> None:
+    """Draw how much longer each tool needs than Carrick, on a logarithmic axis."""
+    import matplotlib as mpl  # noqa: PLC0415
+
+    mpl.use("svg")
+    import matplotlib.pyplot as plt  # noqa: PLC0415
+
+    mpl.rcParams["svg.hashsalt"] = "carrick"
+    ink, quiet = ("#e6edf3", "#8b949e") if dark else ("#1f2328", "#656d76")
+    colours = {"ceiling": quiet, "carrick": "#e8590c", "torch": "#4c78a8", "mergekit": "#9aa5b1"}
+    labels = {
+        "ceiling": "moving the bytes",
+        "carrick": "Carrick",
+        "torch": "torch script",
+        "mergekit": "mergekit",
+    }
+    rows = [results[name] for name in PICTURED if name in results]
+    figure, axes = plt.subplots(figsize=(8.2, 0.55 + 0.72 * len(rows)))
+    height = 0.19
+    for place, result in enumerate(rows):
+        for number, tool in enumerate(colours):
+            if tool not in result["medians"]:
+                continue
+            seconds = result["medians"][tool]["seconds"]
+            y = place + (number - 1.5) * height
+            label = labels[tool] if place == 0 else None
+            axes.barh(y, seconds, height * 0.86, color=colours[tool], label=label)
+            axes.annotate(_seconds(seconds), (seconds, y), (4, 0), textcoords="offset points", va="center",
+                          color=ink if tool == "carrick" else quiet, fontsize=8)  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(rows)), [row["title"] for row in rows], color=ink, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds, logarithmic; Llama-3.2-1B shape in bf16, 2 cores", color=quiet, fontsize=8)
+    axes.tick_params(colors=quiet, labelsize=8, length=0)
+    axes.tick_params(axis="y", labelsize=9, labelcolor=ink)
+    axes.margins(x=0.12)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(quiet)
+    axes.legend(
+        loc="upper center", bbox_to_anchor=(0.4, 1.14), ncols=4, frameon=False, labelcolor=ink, fontsize=9
+    )
+    figure.savefig(path, transparent=True, bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    """Rewrite the page and the pictures from the committed results."""
+    results = load(RESULTS)
+    if not results:
+        sys.exit("benches/results holds no results yet: run `make bench`")
+    write_page(table(RESULTS))
+    for theme in ("light", "dark"):
+        draw(results, RESULTS / f"merge-{theme}.svg", dark=theme == "dark")
+
+
+if __name__ == "__main__":
+    main()
