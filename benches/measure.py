@@ -47,7 +47,13 @@ def _status_bytes(pid: int) -> dict[str, int]:
     return {words[0].rstrip(":"): int(words[1]) * 1024 for words in lines}
 
 
-def run(command: list[str], *, environment: dict[str, str] | None = None, log: Path | None = None) -> Usage:
+def run(
+    command: list[str],
+    *,
+    environment: dict[str, str] | None = None,
+    log: Path | None = None,
+    stderr_shown: bool = False,
+) -> Usage:
     """Run `command` to its end.
 
     Parameters
@@ -56,13 +62,15 @@ def run(command: list[str], *, environment: dict[str, str] | None = None, log: P
         Variables added to this process's own.
     log
         File that takes stderr; without one it is part of the output.
+    stderr_shown
+        Leave stderr where this process writes its own.
 
     Raises
     ------
     CommandFailedError
         The command ended with another code than 0; the message holds the end of what it said.
     """
-    captured = log.open("wb") if log else subprocess.STDOUT
+    captured = log.open("wb") if log else None if stderr_shown else subprocess.STDOUT
     start = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=captured, env={**os.environ, **(environment or {})}
