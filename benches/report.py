@@ -15,6 +15,7 @@ from benches.jobs import JOBS  # noqa: E402
 
 RESULTS = ROOT / "benches" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PICTURED = ("linear", "ties", "dare_ties", "slerp", "model_stock", "della")
 MIB = 1 << 20
@@ -144,12 +145,32 @@ def table(folder: Path) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def write_page(text: str) -> None:
-    """Put the tables between the page's two marks."""
-    page = PAGE.read_text()
-    before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+def write_between_marks(path: Path, text: str) -> None:
+    """Replace what stands between a page's two marks."""
+    before, rest = path.read_text().split(BEGIN)
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+def picture(results: dict[str, Result]) -> str:
+    """Return the README's picture and the sentence below it."""
+    lines = [
+        "<picture>",
+        '  <source media="(prefers-color-scheme: dark)" srcset="benches/results/merge-dark.svg">',
+        '  <img alt="Seconds that each tool needs for a merge" src="benches/results/merge-light.svg">',
+        "</picture>",
+    ]
+    if "ties" in results and "mergekit" in results["ties"]["medians"]:
+        ties = results["ties"]
+        mine, theirs = ties["medians"]["carrick"], ties["medians"]["mergekit"]
+        lines += [
+            "",
+            f"TIES of a base and three fine-tunes of {ties['parameters'] / 1e9:.1f} billion parameters on "
+            f"{ties['machine']['cores']} cores: {_seconds(mine['seconds'])} and {_net_anonymous(ties):.0f} MiB beyond the "
+            f"interpreter, where mergekit 0.1.5 takes {_seconds(theirs['seconds'])} and "
+            f"{theirs['peak_anonymous'] / 2**30:.1f} GiB. How it was measured, and where the goals were missed: "
+            "[docs/benchmarks.md](docs/benchmarks.md).",
+        ]
+    return "\n".join(lines)
 
 
 def draw(results: dict[str, Result], path: Path, *, dark: bool) -> None:
@@ -203,9 +224,10 @@ def main() -> None:
     results = load(RESULTS)
     if not results:
         sys.exit("benches/results holds no results yet: run `make bench`")
-    write_page(table(RESULTS))
+    write_between_marks(PAGE, table(RESULTS))
     for theme in ("light", "dark"):
         draw(results, RESULTS / f"merge-{theme}.svg", dark=theme == "dark")
+    write_between_marks(README, picture(results))
 
 
 if __name__ == "__main__":
