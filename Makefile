@@ -38,7 +38,7 @@ $(VENV)/.extras: $(VENV)/.core
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.core $(RUST_SOURCES)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --quiet
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
 	@touch $@
 
 demo: setup-core ## merge a small Llama by TIES in 128 MiB, beside plain NumPy

@@ -61,11 +61,9 @@ def interpreter_bytes() -> int:
     return usage.peak_anonymous
 
 
-def carrick(inputs: Inputs, out: Path, *, threads: int | None = None) -> dict[str, Any]:
-    """Merge with Carrick's command at its default settings."""
-    command = [str(PROGRAMS / "carrick"), "merge", str(inputs.config), str(out), "--json"]
-    if threads:
-        command += ["--threads", str(threads)]
+def carrick(inputs: Inputs, out: Path, *settings: str) -> dict[str, Any]:
+    """Merge with Carrick's command, at its default settings unless others are given."""
+    command = [str(PROGRAMS / "carrick"), "merge", str(inputs.config), str(out), "--json", *settings]
     usage = run(command, log=inputs.folder / "carrick.log")
     report = json.loads(usage.output)
     keys = ("seconds", "bytes_read", "bytes_written", "threads", "simd", "read", "write")

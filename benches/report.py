@@ -165,8 +165,8 @@ def picture(results: dict[str, Result]) -> str:
         lines += [
             "",
             f"TIES of a base and three fine-tunes of {ties['parameters'] / 1e9:.1f} billion parameters on "
-            f"{ties['machine']['cores']} cores: {_seconds(mine['seconds'])} and {_net_anonymous(ties):.0f} MiB beyond the "
-            f"interpreter, where mergekit 0.1.5 takes {_seconds(theirs['seconds'])} and "
+            f"{ties['machine']['cores']} cores: {_seconds(mine['seconds'])} and {_net_anonymous(ties):.0f} MiB "
+            f"beyond the interpreter, where mergekit 0.1.5 takes {_seconds(theirs['seconds'])} and "
             f"{theirs['peak_anonymous'] / 2**30:.1f} GiB. How it was measured, and where the goals were missed: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         ]

@@ -134,6 +134,34 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"title": "TIES, base + 2, by size of the model", "sizes": sizes}
 
 
+def read_modes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Merge by TIES with inputs read by position and mapped, in turns, and check that the bytes are the same."""
+    shape = LLAMA_1B if options.scale == 1 else LLAMA_1B.scaled(options.scale)
+    models = write_family(folder, shape.tensors(), "BF16", 2)
+    write_config(models, shape, "BF16")
+    inputs = configured(folder, models)
+    out = folder / "out"
+    runs: dict[str, list[dict[str, Any]]] = {"pread": [], "mmap": []}
+    checksums = []
+    for _ in range(options.runs):
+        for mode, results in runs.items():
+            contenders.remove(out)
+            result = contenders.carrick(inputs, out, "--read", mode)
+            checksums.append(result.pop("checksums"))
+            results.append(result)
+            print(
+                f"    {mode:9} {result['seconds']:8.3f} s  {result['peak_resident'] / 2**20:8.0f} MiB",
+                flush=True,
+            )
+    assert all(each == checksums[0] for each in checksums), "the way of reading changed the bytes"
+    interpreter = contenders.interpreter_bytes()
+    sizes = [
+        {"shape": mode, "runs": {"carrick": results}, "interpreter_bytes": interpreter}
+        for mode, results in runs.items()
+    ]
+    return {"title": "TIES, base + 2, by way of reading", "sizes": sizes}
+
+
 def _checker(inputs: Inputs) -> Callable[[Path], object]:
     job = inputs.job
     return lambda out: verify(job.method, job.options, inputs.base, inputs.models, out, exact=True)
@@ -215,6 +243,7 @@ JOBS = {
             huge_tensor,
             "huge_tensor",
         ),
+        ScaleJob(_models(LLAMA_1B, 5), read_modes, "read_modes"),
         ScaleJob(lambda _: 2**28, plan_405b, "plan_405b"),
         ScaleJob(_models(replace(LLAMA_70B, layers=LAYERS_OF_70B), 1), sparse_70b, "sparse_70b"),
     )
