@@ -71,13 +71,11 @@ multiversion! {
             head.copy_from_slice(&numbers[skipped..skipped + head.len()]);
             at += 1;
         }
-        let mut chunks = body.chunks_exact_mut(GROUP);
-        for chunk in &mut chunks {
-            group(key, at, &mut numbers);
-            chunk.copy_from_slice(&numbers);
+        let (groups, tail) = body.as_chunks_mut::<GROUP>();
+        for numbers in groups {
+            group(key, at, numbers);
             at += 1;
         }
-        let tail = chunks.into_remainder();
         if !tail.is_empty() {
             group(key, at, &mut numbers);
             tail.copy_from_slice(&numbers[..tail.len()]);

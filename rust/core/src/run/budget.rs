@@ -116,7 +116,7 @@ impl Demand {
             let row = if ranked || takes_rows(job) { job.shape.last().copied().unwrap_or(1) } else { 0 };
             demand.row = demand.row.max(row);
             let places = row.max(BLOCK as u64);
-            demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 3 * real + 12 } else { 0 }));
+            demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 4 * real + 24 } else { 0 }));
             let searches = match job.method.name.as_str() {
                 "ties" | "magnitude_prune" => inputs.saturating_sub(1),
                 "breadcrumbs" | "breadcrumbs_ties" => 2 * inputs.saturating_sub(1),

@@ -1,6 +1,6 @@
 //! Dropping entries of a task vector.
 
-use super::ranks::RankTable;
+use super::ranks::{Order, RankTable};
 use super::recipe::{Drop, Model, Recipe, Rescale};
 use crate::kernels::combine::scale;
 use crate::kernels::level::Level;
@@ -22,12 +22,12 @@ pub enum Dropper<R: Real> {
 /// Working space of a drop.
 pub struct Space<R: Real> {
     numbers: Vec<u32>,
-    order: Vec<(R::Bits, u32)>,
+    order: Order<R>,
 }
 
 impl<R: Real> Default for Space<R> {
     fn default() -> Self {
-        Self { numbers: Vec::new(), order: Vec::new() }
+        Self { numbers: Vec::new(), order: Order::default() }
     }
 }
 

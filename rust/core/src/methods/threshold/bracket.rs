@@ -30,10 +30,10 @@ impl<K: Key> Plan<K> {
         let size = sample.len() as f64;
         let share = rank as f64 / total as f64;
         let deviation = (size * share * (1.0 - share)).sqrt();
-        // Neighbouring entries are alike, so that a sample of runs is worth less than its size: ten deviations, or as
+        // Neighbouring entries are alike, so that a sample of runs is worth less than its size: seven deviations, or as
         // many as the list has room for.
         let room = max_listed as f64 * 0.8 / total as f64 * size / 2.0;
-        let half = (10.0 * deviation).min(room).max(5.0 * deviation) + 8.0;
+        let half = (7.0 * deviation).min(room).max(5.0 * deviation) + 8.0;
         let middle = size * share;
         let mut descending = |place: f64| -> Option<K> {
             let place = place as usize;
