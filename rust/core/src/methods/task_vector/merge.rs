@@ -221,13 +221,6 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
 
     fn agree(&mut self, consensus: Consensus) {
         let (level, len, operation) = (self.operation.level, self.len, self.operation);
-        if let Some(nan) = &mut self.nan {
-            // An infinity without weight is not a number, whether it is elected or not.
-            for (model, x) in operation.recipe.models.iter().zip(self.deltas.chunks(self.block)) {
-                let weight = R::of(model.weight);
-                nan.iter_mut().zip(x).for_each(|(nan, &x)| *nan |= (weight * x).to_f64().is_nan());
-            }
-        }
         self.votes();
         if let Some(nan) = &mut self.nan {
             // Infinities of both signs cancel to no sign at all.
@@ -242,6 +235,12 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         for (model, x) in operation.recipe.models.iter().zip(self.deltas.chunks(self.block)) {
             let weight = R::of(model.weight);
             let factor = if consensus.vote == Vote::Weighted { R::ONE } else { weight };
+            if let Some(nan) = self.nan.as_mut().filter(|_| consensus.aggregate == Aggregate::Max) {
+                // An infinity that was elected but has no weight is not a number; a maximum would not show it.
+                let elected =
+                    x.iter().zip(signs).map(|(&x, &sign)| x * sign > R::ZERO && (factor * x).to_f64().is_nan());
+                nan.iter_mut().zip(elected).for_each(|(nan, lost)| *nan |= lost);
+            }
             match consensus.aggregate {
                 Aggregate::Max => gather_largest(level, &x[..len], signs, factor, merged),
                 Aggregate::Mean => gather(level, &x[..len], signs, factor, R::ONE, merged, divisors),
