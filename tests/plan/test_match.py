@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from carrick.errors import PlanError
+from carrick.errors import ConfigError, PlanError
 from plan.tiny import BF16, job_of, linear, llama, llama_config, plan_of, trio, write
 
 if TYPE_CHECKING:
@@ -122,6 +122,17 @@ def test_gradient_ends(tmp_path: Path) -> None:
     assert [weight(f"model.layers.{n}.mlp.up_proj.weight") for n in range(5)] == [1, 2, 3, 4, 5]
     assert weight("model.norm.weight") == 5
     assert weight("lm_head.weight") == 5
+
+
+def test_a_gradient_needs_layers(tmp_path: Path) -> None:
+    flat = {"first.weight": np.ones(4, np.float32), "second.weight": np.ones(4, np.float32)}
+    a, b = write(tmp_path / "A", flat, {}), write(tmp_path / "B", flat, {})
+    with pytest.raises(ConfigError, match="a gradient runs over layers"):
+        plan_of(linear(a, b, more="parameters: {weight: [0, 1]}"))
+    filtered = "parameters: {weight: [{filter: first, value: 1}, {value: 2}]}"
+    models = "".join(f"- {{model: {model}}}\n" for model in (a, b))
+    plan = plan_of(f"merge_method: linear\nmodels:\n{models}{filtered}")
+    assert (job_of(plan, "second.weight").inputs[0].parameters or {})["weight"] == 2
 
 
 def test_same_inputs_same_plan(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from carrick.config.location import Location
     from carrick.config.model_ref import ModelRef
-    from carrick.config.settings import Settings
+    from carrick.config.settings import Setting, Settings
     from carrick.methods import Method
 
 Role = Literal["task", "language"]
@@ -107,6 +107,14 @@ class Document:
     def output_dtype(self) -> str | None:
         """The output's element type as safetensors names it; None: that of the donor."""
         return self.out_dtype or self.dtype
+
+    @property
+    def gradients(self) -> tuple[Setting, ...]:
+        """The settings whose values differ between layers."""
+        levels = [self.parameters]
+        for part in self.parts:
+            levels += [part.parameters, *(source.parameters for source in part.sources)]
+        return tuple(setting for level in levels for setting in level.values() if setting.is_gradient)
 
     @property
     def referenced_models(self) -> tuple[ModelRef, ...]:

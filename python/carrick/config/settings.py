@@ -51,6 +51,11 @@ class Setting:
         first = self.conditions[0]
         return first.values[0] if first.part is None and len(set(first.values)) == 1 else None
 
+    @property
+    def is_gradient(self) -> bool:
+        """Whether the value differs between layers."""
+        return any(len(set(condition.values)) > 1 for condition in self.conditions)
+
     def value(self, tensor: str, t: float) -> Value | None:
         """Return the value for a tensor at a place in the layers, None where no filter fits its name.
 

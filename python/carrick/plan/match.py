@@ -53,10 +53,18 @@ def match_whole(document: Document, models: Models) -> Matched:
     ------
     PlanError
         A tensor that not every model holds, unless `extra_tensors` says what to do.
+    ConfigError
+        A gradient for a model without layers.
     """
     lineup = models.lineup(document.parts[0])
     donor = models.donor
-    places = Positions(donor.checkpoint.stacks or lineup.everyone[0].checkpoint.stacks, document.roles)
+    stacks = donor.checkpoint.stacks or lineup.everyone[0].checkpoint.stacks
+    if document.gradients and not stacks:
+        raise document.gradients[0].where.error(
+            f"a gradient runs over layers, and the names of {donor.checkpoint.ref}'s tensors show none; "
+            "give one value, or values by `filter`"
+        )
+    places = Positions(stacks, document.roles)
     matched = Matched()
     ordered: dict[str, tuple[int, int, int]] = {}
     for rank, model in enumerate([donor, *lineup.everyone]):

@@ -1,12 +1,14 @@
 //! Looking at files.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use carrick_core::dtype::Dtype;
 use carrick_core::source::{self, Region};
 use pyo3::prelude::*;
 
 use crate::errors::{PlanError, to_json, to_python};
+use crate::watch::watch;
 
 /// The header of a safetensors file, checked, as JSON.
 #[pyfunction]
@@ -18,7 +20,9 @@ pub fn read_header(py: Python<'_>, path: PathBuf) -> PyResult<String> {
 /// XXH3-128 of a whole file, in hex.
 #[pyfunction]
 pub fn hash_file(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    py.detach(|| source::hash_file(&path)).map(|hash| format!("{hash:032x}")).map_err(to_python)
+    let cancel = AtomicBool::new(false);
+    let hash = watch(py, || source::hash_file(&path, &cancel), || cancel.store(true, Ordering::Relaxed), || Ok(()))?;
+    Ok(format!("{hash:032x}"))
 }
 
 /// Compares two stored tensors of `n` elements, streamed.
@@ -36,6 +40,8 @@ pub fn compare(
     let dtype = |name: &str| name.parse::<Dtype>().map_err(PlanError::new_err);
     let a = Region { path: &path_a, begin: begin_a, dtype: dtype(dtype_a)? };
     let b = Region { path: &path_b, begin: begin_b, dtype: dtype(dtype_b)? };
-    let difference = py.detach(|| source::compare(a, b, n)).map_err(to_python)?;
+    let cancel = AtomicBool::new(false);
+    let difference =
+        watch(py, || source::compare(a, b, n, &cancel), || cancel.store(true, Ordering::Relaxed), || Ok(()))?;
     to_json(&difference)
 }

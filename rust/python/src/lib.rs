@@ -8,6 +8,7 @@ mod errors;
 mod files;
 mod info;
 mod run;
+mod watch;
 
 #[pyo3::pymodule]
 mod _core {

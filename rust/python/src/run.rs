@@ -1,8 +1,6 @@
-//! Running plans: the one door between Python's time and Rust's.
+//! Running plans.
 
 use std::path::PathBuf;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use carrick_core::plan::Plan;
 use carrick_core::run::hooks::Hooks;
@@ -11,10 +9,8 @@ use carrick_core::writer;
 use pyo3::prelude::*;
 use serde_json::json;
 
-use crate::errors::{CarrickError, bad_json, to_json, to_python};
-
-/// How often progress is shown and signals are looked at.
-const LOOK: Duration = Duration::from_millis(100);
+use crate::errors::{bad_json, to_json, to_python};
+use crate::watch::watch;
 
 fn parse_plan(plan: &str) -> PyResult<Plan> {
     serde_json::from_str(plan).map_err(|error| bad_json("plan", &error))
@@ -35,32 +31,12 @@ pub fn execute(
     progress: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<String> {
     let (plan, options, hooks) = (parse_plan(plan)?, parse_options(options)?, Hooks::default());
-    let (sender, mut receiver) = channel();
-    let report = std::thread::scope(|scope| {
-        scope.spawn(|| {
-            // The receiver lives until the scope ends.
-            let _ = sender.send(run_plan(&plan, &partial, &options, &hooks));
-        });
-        let mut stopped = Ok(());
-        loop {
-            // The receiver goes along, since it cannot be shared.
-            let outcome = py.detach(move || (receiver.recv_timeout(LOOK), receiver));
-            receiver = outcome.1;
-            match outcome.0 {
-                Ok(report) => return stopped.and_then(|()| report.map_err(to_python)),
-                Err(RecvTimeoutError::Disconnected) => {
-                    return Err(CarrickError::new_err("the run broke down; this is a defect"));
-                }
-                Err(RecvTimeoutError::Timeout) if stopped.is_ok() => {
-                    stopped = py.check_signals().and_then(|()| show(&plan, &hooks, progress));
-                    if stopped.is_err() {
-                        hooks.cancel();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    })?;
+    let report = watch(
+        py,
+        || run_plan(&plan, &partial, &options, &hooks),
+        || hooks.cancel(),
+        || show(&plan, &hooks, progress),
+    )?;
     to_json(&report)
 }
 

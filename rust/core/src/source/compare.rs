@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
@@ -44,14 +45,15 @@ impl Region<'_> {
     }
 }
 
-/// Compares `n` elements.
-pub fn compare(a: Region<'_>, b: Region<'_>, n: u64) -> Result<Difference> {
+/// Compares `n` elements, until `cancel` is set.
+pub fn compare(a: Region<'_>, b: Region<'_>, n: u64, cancel: &AtomicBool) -> Result<Difference> {
     let mut readers = [a.open()?, b.open()?];
     let mut difference = Difference { equal_bytes: a.dtype == b.dtype, max_abs: 0.0, mean_abs: 0.0, nan: 0 };
     let floats = a.dtype.is_float() && b.dtype.is_float();
     let (mut bytes, mut values) = ([Vec::new(), Vec::new()], [[0f64; BLOCK]; 2]);
     let (mut left, mut sum) = (n, 0.0);
     while left > 0 {
+        require_going(cancel)?;
         let len = left.min(BLOCK as u64) as usize;
         for ((region, reader), bytes) in [a, b].iter().zip(&mut readers).zip(&mut bytes) {
             bytes.resize((len as u64 * region.dtype.bits()).div_ceil(8) as usize, 0);
@@ -77,11 +79,16 @@ pub fn compare(a: Region<'_>, b: Region<'_>, n: u64) -> Result<Difference> {
     Ok(difference)
 }
 
-/// XXH3-128 of all of a file.
-pub fn hash_file(path: &Path) -> Result<u128> {
+fn require_going(cancel: &AtomicBool) -> Result<()> {
+    if cancel.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// XXH3-128 of all of a file, until `cancel` is set.
+pub fn hash_file(path: &Path, cancel: &AtomicBool) -> Result<u128> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let (mut hash, mut bytes) = (Xxh3::new(), vec![0; CHUNK]);
     loop {
+        require_going(cancel)?;
         match file.read(&mut bytes).map_err(Error::io(path))? {
             0 => return Ok(hash.digest128()),
             n => hash.update(&bytes[..n]),

@@ -25,10 +25,11 @@ pub fn commit(partial: &Path, out: &Path, shards: &[String], force: bool) -> Res
         let reason = "exists already; give --force to replace it, or choose another name";
         return Err(Error::io(out)(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
     }
+    // Before the shards have names, since it takes long: from the first name on, a few renames are all that is left.
+    sync_files(partial)?;
     for shard in shards {
         name_shard(partial, shard)?;
     }
-    sync_files(partial)?;
     // Last inside the folder: up to here an interrupted run knows what it has.
     for journal in [JOURNAL_NEW, JOURNAL] {
         remove_if_there(&partial.join(journal))?;
