@@ -54,14 +54,16 @@ def drop_by_rank(delta: torch.Tensor, density: float, epsilon: float) -> torch.T
 
 def elect(deltas: list[torch.Tensor], *, normalize: bool) -> torch.Tensor:
     """Sum the weighted deltas that have the elected sign, over their weights where asked."""
-    weighted = torch.stack(deltas).mul_(WEIGHT)
-    majority = torch.where(weighted.sum(0) >= 0, 1.0, -1.0)
-    agree = weighted.sign() == majority
-    merged = (weighted * agree).sum(0)
-    if not normalize:
-        return merged
-    divisor = agree.sum(0) * WEIGHT
-    return merged / torch.where(divisor == 0, 1.0, divisor)
+    votes = torch.zeros_like(deltas[0])
+    for delta in deltas:
+        votes.add_(delta, alpha=WEIGHT)
+    positive = votes >= 0
+    merged, divisor = torch.zeros_like(votes), torch.zeros_like(votes)
+    for delta in deltas:
+        agree = torch.where(positive, delta > 0, delta < 0)
+        merged.add_(torch.where(agree, delta, 0.0), alpha=WEIGHT)
+        divisor.add_(agree, alpha=WEIGHT)
+    return merged.div_(torch.where(divisor == 0, 1.0, divisor)) if normalize else merged
 
 
 def slerp(first: torch.Tensor, second: torch.Tensor, t: float) -> torch.Tensor:
@@ -97,11 +99,11 @@ def merge(method: str, base: torch.Tensor, models: list[torch.Tensor]) -> torch.
         return slerp(base, models[0], T)
     if method == "model_stock":
         return model_stock(base, models)
-    deltas = [model - base for model in models]
+    deltas = [model.sub_(base) for model in models]
     if method == "nuslerp":
         return base + slerp(deltas[0], deltas[1], 0.5)
     if method == "ties":
-        return base + elect([trim(delta, DENSITY) for delta in deltas], normalize=True)
+        return base + elect([trim(deltas.pop(0), DENSITY) for _ in models], normalize=True)
     if method == "dare_ties":
         return base + elect([drop(delta, DENSITY) for delta in deltas], normalize=False)
     if method == "breadcrumbs_ties":
