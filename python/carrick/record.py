@@ -25,7 +25,7 @@ NAME = "carrick.json"
 _CHECKSUM = {
     "algorithm": "XXH3-128",
     "form": "hexadecimal, most significant digit first",
-    "of": "the tensor's bytes as they lie in the file: little-endian, row by row, without the header",
+    "of": "the little-endian XXH3-128 digests, in order, of the tensor's bytes cut every 65536 bytes",
 }
 
 

@@ -1,7 +1,11 @@
-"""The progress bar on stderr: only for work that lasts over two seconds, only on a terminal."""
+"""The progress bar on stderr: only for work that lasts over two seconds, only on a terminal.
+
+``CARRICK_PROGRESS_AFTER`` sets other seconds: 0 shows the bar at once.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Self
@@ -20,6 +24,13 @@ _PATIENCE = 2.0
 _BAR = 24
 
 
+def _patience() -> float:
+    try:
+        return float(os.environ["CARRICK_PROGRESS_AFTER"])
+    except (KeyError, ValueError):
+        return _PATIENCE
+
+
 class ByteProgress:
     """A bar with bytes, rate, time left and the current tensor; without a terminal a plain line at the end.
 
@@ -32,6 +43,7 @@ class ByteProgress:
     def __init__(self, stage: str) -> None:
         self._stage = stage
         self._start = time.monotonic()
+        self._patience = _patience()
         self._first: int | None = None  # bytes that an earlier run had done already: they are no speed
         self._done = 0
         self._bar: Bar | None = None
@@ -45,7 +57,7 @@ class ByteProgress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self._elapsed > _PATIENCE and self._done:
+        elif kind is None and self._elapsed > self._patience and self._done:
             sys.stderr.write(f"{self._stage}: {self._moved()}\n")
 
     def watch(self, moment: Progress) -> None:
@@ -59,7 +71,7 @@ class ByteProgress:
             self._first = done
         self._done = done
         self._stage = stage or self._stage
-        if self._bar is None and (self._elapsed < _PATIENCE or not sys.stderr.isatty()):
+        if self._bar is None and (self._elapsed < self._patience or not sys.stderr.isatty()):
             return
         bar, task = self._shown()
         text = f"{self._sizes(total)}  {self._rate()}  {self._left(total)}"
