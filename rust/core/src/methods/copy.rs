@@ -4,8 +4,11 @@ use std::ops::Range;
 
 use super::operation::{Buffers, Operation, Tensor};
 use crate::counts::Counts;
+use crate::dtype::Dtype;
 use crate::error::{Error, Result};
-use crate::kernels::convert::count_special;
+use crate::kernels::BLOCK;
+use crate::kernels::convert::{Element, count_special};
+use crate::kernels::level::Level;
 
 /// Copies the first input; all others must hold the same bytes.
 pub struct Copy<'a> {
@@ -37,18 +40,13 @@ impl Operation for Copy<'_> {
 }
 
 /// Whether any element is infinite or NaN.
-fn has_special(dtype: crate::dtype::Dtype, bytes: &[u8]) -> bool {
-    use crate::kernels::BLOCK;
-    use crate::kernels::convert::Element;
-    use crate::kernels::level::Level;
-    let level = Level::detect();
-    let mut values = [0f32; BLOCK];
-    let mut wide = [0f64; BLOCK];
+fn has_special(dtype: Dtype, bytes: &[u8]) -> bool {
+    let (level, mut narrow, mut wide) = (Level::detect(), [0f32; BLOCK], [0f64; BLOCK]);
     bytes.chunks(BLOCK * dtype.size()).any(|bytes| {
         let len = bytes.len() / dtype.size();
         match dtype {
-            crate::dtype::Dtype::F64 => f64::load(level, dtype, bytes, &mut wide[..len]),
-            _ => f32::load(level, dtype, bytes, &mut values[..len]),
+            Dtype::F64 => f64::load(level, dtype, bytes, &mut wide[..len]),
+            _ => f32::load(level, dtype, bytes, &mut narrow[..len]),
         }
     })
 }

@@ -70,21 +70,15 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         recipe: &Recipe,
         members: Vec<Arc<Tensor<'a>>>,
     ) -> Result<Self> {
-        let running = |mut sum: u64, item: u64| -> (u64, u64) {
-            let before = sum;
-            sum += item;
-            (before, sum)
-        };
         let (mut starts, mut first_tiles, mut total, mut tiles) = (Vec::new(), Vec::new(), 0, 0);
         for member in &members {
             if member.inputs.len() != recipe.input(recipe.models.len()) {
                 return Err(Error::tensor(member.name, "a trim over the whole model needs every model to have it"));
             }
-            let (start, end) = running(total, member.elements);
-            let (first, next) = running(tiles, member.elements.div_ceil(tile));
-            starts.push(start);
-            first_tiles.push(first);
-            (total, tiles) = (end, next);
+            starts.push(total);
+            first_tiles.push(tiles);
+            total += member.elements;
+            tiles += member.elements.div_ceil(tile);
         }
         starts.push(total);
         first_tiles.push(tiles);

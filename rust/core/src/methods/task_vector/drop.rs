@@ -1,6 +1,6 @@
 //! Dropping entries of a task vector.
 
-use super::ranks::{Order, RankTable};
+use super::ranks::{ByRank, Order};
 use super::recipe::{Drop, Model, Recipe, Rescale};
 use crate::kernels::combine::scale;
 use crate::kernels::level::Level;
@@ -16,7 +16,7 @@ pub enum Dropper<R: Real> {
     Trim(R),
     Window(R),
     Random { key: StreamKey, below: u64, scale: R },
-    Ranked { key: StreamKey, table: RankTable<R> },
+    Ranked { key: StreamKey, by_rank: ByRank<R> },
 }
 
 /// Working space of a drop.
@@ -45,9 +45,9 @@ impl<R: Real> Dropper<R> {
             Drop::Random | Drop::Ranked if density <= 0.0 => Self::DropAll,
             Drop::Random => Self::Random { key, below: keep_below(density), scale: R::of(factor) },
             Drop::Ranked => {
-                let scaled = recipe.rescale == Rescale::Probability;
-                let table = RankTable::new(tensor.row as usize, density, model.epsilon, scaled, factor);
-                Self::Ranked { key, table }
+                let factor = (recipe.rescale != Rescale::Probability).then(|| R::of(factor));
+                let (columns, epsilon) = (tensor.row as usize, model.epsilon);
+                Self::Ranked { key, by_rank: ByRank { columns, density, epsilon, factor } }
             }
         }
     }
@@ -67,10 +67,10 @@ impl<R: Real> Dropper<R> {
                 fill(level, *key, at, &mut space.numbers);
                 drop_rescale(level, x, &space.numbers, *below, *scale);
             }
-            Self::Ranked { key, table } => {
+            Self::Ranked { key, by_rank } => {
                 space.numbers.resize(x.len(), 0);
                 fill(level, *key, at, &mut space.numbers);
-                table.apply(x, &space.numbers, &mut space.order);
+                by_rank.apply(x, &space.numbers, &mut space.order);
             }
         }
     }

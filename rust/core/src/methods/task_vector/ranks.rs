@@ -3,24 +3,22 @@
 use crate::kernels::random::keep_below;
 use crate::kernels::real::{Key, Real};
 
-/// What to do with each rank of a row, the smallest magnitude first.
-pub struct RankTable<R> {
-    below: Vec<u64>,
-    scale: Vec<R>,
+/// What happens to an entry of each rank. Computed anew for each entry, since tables of all tensors' rows would add up.
+#[derive(Clone, Copy, Debug)]
+pub struct ByRank<R> {
+    pub columns: usize,
+    pub density: f64,
+    pub epsilon: f64,
+    /// The factor of what is kept; `None`: each entry is divided by its own probability.
+    pub factor: Option<R>,
 }
 
-impl<R: Real> RankTable<R> {
-    /// p = (density − ε) + 2ε·(rank − 1)/(columns − 1). `scaled`: a kept entry is divided by its p; otherwise it is
-    /// multiplied by `factor`.
-    pub fn new(columns: usize, density: f64, epsilon: f64, scaled: bool, factor: f64) -> Self {
-        let probability = |rank: usize| match columns {
-            0 | 1 => density,
-            _ => (density - epsilon) + 2.0 * epsilon * rank as f64 / (columns - 1) as f64,
-        };
-        let scale = |p: f64| R::of(if scaled { 1.0 / p } else { factor });
-        Self {
-            below: (0..columns).map(|rank| keep_below(probability(rank))).collect(),
-            scale: (0..columns).map(|rank| scale(probability(rank))).collect(),
+impl<R: Real> ByRank<R> {
+    /// p = (density − ε) + 2ε·rank/(columns − 1), ranks from 0 on, the smallest magnitude first.
+    fn probability(&self, rank: u32) -> f64 {
+        match self.columns {
+            0 | 1 => self.density,
+            _ => (self.density - self.epsilon) + 2.0 * self.epsilon * f64::from(rank) / (self.columns - 1) as f64,
         }
     }
 
@@ -29,10 +27,11 @@ impl<R: Real> RankTable<R> {
         // Ranks first, decisions after: whether an entry stays is a coin toss, which no branch can be asked to foresee.
         let ranks = order.ranks(row);
         for ((x, &number), &rank) in row.iter_mut().zip(numbers).zip(ranks) {
-            let rank = rank as usize;
-            let kept = u64::from(number) < self.below[rank];
+            let probability = self.probability(rank);
+            let scale = self.factor.unwrap_or_else(|| R::of(1.0 / probability));
+            let kept = u64::from(number) < keep_below(probability);
             let mask = R::Bits::of(0u64.wrapping_sub(u64::from(kept)));
-            *x = R::from_bits((*x * self.scale[rank]).bits() & mask);
+            *x = R::from_bits((*x * scale).bits() & mask);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use super::bracket::{MAX_BINS, Plan};
 use super::radix::radix_search;
@@ -27,7 +27,9 @@ pub struct Finder<R: Real> {
     with_equals: bool,
     plan: OnceLock<Plan<R::Bits>>,
     tiles_per_span: u64,
-    spans: Vec<Mutex<Span<R::Bits>>>,
+    tiles: u64,
+    /// Made when the search begins and freed when it ends: a model may have thousands of tensors.
+    spans: RwLock<Vec<Mutex<Span<R::Bits>>>>,
     listed: AtomicUsize,
     /// Keys that are listed at the most; beyond it the search falls back on the data.
     max_listed: usize,
@@ -68,10 +70,14 @@ impl<K: Key> Plan<K> {
     }
 }
 
+fn lock<K>(span: &Mutex<Span<K>>) -> MutexGuard<'_, Span<K>> {
+    // A thread that panicked has already failed the run; counts of a poisoned span are never used.
+    span.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<R: Real> Finder<R> {
     pub fn new(rank: u64, total: u64, with_equals: bool, tiles: u64, max_listed: usize) -> Self {
         let tiles_per_span = tiles.div_ceil(SPANS).max(1);
-        let empty = || Mutex::new(Span { above: 0, grid: Vec::new(), list: Vec::new() });
         let threshold = OnceLock::new();
         if rank == 0 {
             let _ = threshold.set(Threshold::NOTHING);
@@ -84,7 +90,8 @@ impl<R: Real> Finder<R> {
             with_equals,
             plan: OnceLock::new(),
             tiles_per_span,
-            spans: (0..tiles.div_ceil(tiles_per_span)).map(|_| empty()).collect(),
+            tiles,
+            spans: RwLock::default(),
             listed: AtomicUsize::new(0),
             max_listed,
             threshold,
@@ -106,6 +113,9 @@ impl<R: Real> Finder<R> {
         let plan =
             sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, self.rank, self.total, self.max_listed));
         let _ = self.plan.set(plan);
+        let empty = || Mutex::new(Span { above: 0, grid: Vec::new(), list: Vec::new() });
+        *self.spans.write().unwrap_or_else(PoisonError::into_inner) =
+            (0..self.tiles.div_ceil(self.tiles_per_span)).map(|_| empty()).collect();
     }
 
     fn plan(&self) -> Plan<R::Bits> {
@@ -119,7 +129,8 @@ impl<R: Real> Finder<R> {
     /// Adds what a scan of (part of) tile `tile` found.
     pub fn add(&self, tile: u64, found: Found, keys: &[R::Bits]) {
         let plan = self.plan();
-        let mut span = self.span(tile / self.tiles_per_span);
+        let spans = self.spans();
+        let mut span = lock(&spans[(tile / self.tiles_per_span) as usize]);
         span.above += found.above as u64;
         let room = self.max_listed.saturating_sub(self.listed.load(Ordering::Relaxed));
         let Some(shift) = plan.grid else {
@@ -147,9 +158,8 @@ impl<R: Real> Finder<R> {
         self.listed.fetch_add(off_grid, Ordering::Relaxed);
     }
 
-    fn span(&self, index: u64) -> std::sync::MutexGuard<'_, Span<R::Bits>> {
-        // A thread that panicked has already failed the run; counts of a poisoned span are never used.
-        self.spans[index as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn spans(&self) -> RwLockReadGuard<'_, Vec<Mutex<Span<R::Bits>>>> {
+        self.spans.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Finds the threshold, looking again at the entries only to place the cut, or where the bracket missed.
@@ -165,9 +175,7 @@ impl<R: Real> Finder<R> {
         let all = self.with_equals || wanted == equals || key == R::Bits::ZERO;
         let cut = if all { u64::MAX } else { self.locate(level, key, wanted, entries)? };
         let _ = self.threshold.set(Threshold { key, cut });
-        for index in 0..self.spans.len() as u64 {
-            *self.span(index) = Span { above: 0, grid: Vec::new(), list: Vec::new() };
-        }
+        *self.spans.write().unwrap_or_else(PoisonError::into_inner) = Vec::new();
         Ok(())
     }
 
@@ -180,8 +188,8 @@ impl<R: Real> Finder<R> {
         let mut above = 0;
         let mut list = Vec::new();
         let mut grid: BTreeMap<usize, u64> = BTreeMap::new();
-        for index in 0..self.spans.len() as u64 {
-            let span = self.span(index);
+        for span in self.spans().iter() {
+            let span = lock(span);
             above += span.above;
             list.extend_from_slice(&span.list);
             for (bin, &count) in span.grid.iter().enumerate().filter(|&(_, &count)| count > 0) {
@@ -219,8 +227,8 @@ impl<R: Real> Finder<R> {
             && key >= plan.bracket.low
             && key < plan.bracket.high;
         let mut first_tile = 0;
-        for index in 0..self.spans.len() as u64 * u64::from(known) {
-            let equals = self.span(index).equal_to(key, &plan);
+        for (index, span) in (0..).zip(self.spans().iter()).filter(|_| known) {
+            let equals = lock(span).equal_to(key, &plan);
             if wanted <= equals {
                 break;
             }
