@@ -15,7 +15,7 @@ pub const METHOD: Method = Method {
     base: Base::Required,
     min_models: 1,
     max_models: None,
-    passes: "2, or 1 where a sampled threshold proves right",
+    passes: "2",
     parameters: &[
         WEIGHT,
         DENSITY,
