@@ -267,43 +267,6 @@ impl Shared {
         }
         Ok(())
     }
-
-    /// Replaces bytes of one block, wherever they are by now.
-    pub fn patch(&self, id: BlockId, range: Range<u64>, bytes: &[u8]) -> Result<()> {
-        let mut state = self.lock();
-        loop {
-            state.check()?;
-            match state.stages[id.0][id.1] {
-                Stage::Writing => state = self.wait(state),
-                Stage::Written => break,
-                Stage::Missing | Stage::Open => return self.patch_open(&state, id, &range, bytes),
-            }
-        }
-        drop(state);
-        let file = self.files.get(id.0, &self.shards[id.0])?;
-        file.write_all(bytes, range.start).map_err(Error::io(&file.path))?;
-        let mut state = self.lock();
-        state.dirty.insert(id.0);
-        state.unsynced += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn patch_open(&self, state: &State, id: BlockId, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
-        let Some(block) = state.open.get(&id).filter(|block| block.filled.contains(range.clone())) else {
-            let path = self.shards[id.0].path.display();
-            let what = format!("bytes {} to {} of {path}", range.start, range.end);
-            return Err(Error::plan(format!("{what} would be replaced before they were written")));
-        };
-        let skip = (range.start - id.1 as u64 * self.block_bytes as u64) as usize;
-        // SAFETY: the range lies in the block. All of it is filled, so no claim on it is alive or can be made, and the
-        // block cannot be taken to be written while the lock is held.
-        unsafe { self.pool.address(&block.slot).add(skip).copy_from_nonoverlapping(from_slice(bytes), bytes.len()) };
-        Ok(())
-    }
-}
-
-fn from_slice(bytes: &[u8]) -> NonNull<u8> {
-    NonNull::from(bytes).cast()
 }
 
 /// A range of an open block that one thread fills.
@@ -318,7 +281,7 @@ impl Claim<'_> {
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = (self.range.end - self.range.start) as usize;
         // SAFETY: the range was not claimed before and is not filled, so these bytes are ours alone: the block is read
-        // only once all of it is filled, and patched only where it is. The pool outlives the claim, which borrows it.
+        // only once all of it is filled. The pool outlives the claim, which borrows it.
         unsafe { std::slice::from_raw_parts_mut(self.bytes.as_ptr(), len) }
     }
 

@@ -211,23 +211,13 @@ impl Writer {
         Ok(value)
     }
 
-    /// Replaces bytes of the shard's data section that were filled before, wherever they have got to since.
-    pub fn patch(&self, shard: usize, begin: u64, bytes: &[u8]) -> Result<()> {
-        let range = self.shard(shard)?.data(begin, bytes.len() as u64)?;
-        for (id, part) in self.shared.parts(shard, range.clone()) {
-            let of_part = (part.start - range.start) as usize..(part.end - range.start) as usize;
-            self.shared.patch(id, part, &bytes[of_part])?;
-        }
-        Ok(())
-    }
-
     fn shard(&self, index: usize) -> Result<&ShardFile> {
         let shards = &self.shared.shards;
         shards.get(index).ok_or_else(|| Error::plan(format!("shard {index} is not one of {}", shards.len())))
     }
 
-    /// Says that a tensor's bytes are final: all of them filled, nothing left to patch. It is recorded as soon as they
-    /// are safely on disk.
+    /// Says that a tensor's bytes are final: all of them filled. It is recorded as soon as they are safely on
+    /// disk.
     pub fn finished(&self, job: usize, checksum: u128, counts: Counts) {
         self.shared.lock().finished.push(Finished { job, checksum, counts });
     }

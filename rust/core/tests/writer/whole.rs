@@ -8,7 +8,7 @@ use carrick_core::error::Error;
 use carrick_core::writer::{Resume, WriteSummary, Writer, WriterOptions, blocks_needed, job_bytes, resume};
 use proptest::prelude::*;
 
-use crate::harness::{assert_shards, byte, bytes, checksum_of, fill_all, plan, tiles, within_a_minute};
+use crate::harness::{assert_shards, bytes, checksum_of, fill_all, plan, tiles, within_a_minute};
 
 pub fn options() -> impl Strategy<Value = WriterOptions> {
     let block_bytes = prop_oneof![Just(4096), Just(8192), Just(12288), Just(65536), Just(2 << 20)];
@@ -98,10 +98,6 @@ fn ranges_outside_are_refused() {
     assert!(reason(writer.fill(0, u64::MAX, 8, |_| Ok(()))).contains("do not lie"));
     assert!(reason(writer.fill(1, 0, 8, |_| Ok(()))).contains("shard 1"));
     assert!(reason(fill(&writer, 0, 4097)).contains("larger than a block"));
-    assert!(reason(writer.patch(0, 29_999, &[0; 2])).contains("do not lie"));
-    assert!(reason(writer.patch(0, 0, &[0; 2])).contains("before they were written"));
-    fill(&writer, 0, 10).unwrap();
-    assert!(reason(writer.patch(0, 9, &[0; 2])).contains("before they were written"));
 }
 
 #[test]
@@ -127,33 +123,6 @@ fn missing_bytes_are_noticed() {
         fill(&writer, begin, 1000).unwrap();
     }
     assert!(reason(writer.finish()).contains("never filled"));
-}
-
-#[test]
-fn patches_reach_open_and_written_blocks() {
-    for direct in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let partial = folder.path().join("partial");
-        let plan = plan(&[vec![30_000]]);
-        let writer = Writer::create(&partial, &plan, &[], WriterOptions { direct, ..small() }).unwrap();
-        for begin in (0..30_000).step_by(1000) {
-            writer
-                .fill(0, begin, 1000, |slice| {
-                    slice.fill(0xee);
-                    Ok(())
-                })
-                .unwrap();
-            if begin == 15_000 {
-                // Blocks before are full: let them get to the file, then patch across several of them and the open one.
-                thread::sleep(Duration::from_millis(100));
-                writer.patch(0, 1, &bytes(0, 1..15_990)).unwrap();
-            }
-        }
-        writer.patch(0, 15_990, &bytes(0, 15_990..30_000)).unwrap();
-        writer.patch(0, 0, &[byte(0, 0)]).unwrap();
-        writer.finish().unwrap();
-        assert_shards(&partial, &plan, ".part");
-    }
 }
 
 #[test]
