@@ -5,11 +5,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod counts;
+pub mod described;
 pub mod dtype;
 pub mod error;
+pub mod factored;
 pub mod kernels;
+pub mod linalg;
 pub mod methods;
 pub mod plan;
 pub mod run;
 pub mod source;
+pub mod truncated;
 pub mod writer;

@@ -26,6 +26,6 @@ pub fn merge_arrays(
     let sources: Vec<&dyn Bytes> = memories.iter().map(|memory| memory as &dyn Bytes).collect();
     let out = out.as_slice_mut()?;
     let settings = Settings { level: Level::detect(), seed, tile: 1 << 16, max_listed: 3 << 20 };
-    py.detach(|| merge(&job, &sources, settings, threads, out)).map_err(to_python)?;
+    py.detach(|| merge(&job, sources, settings, threads, out)).map_err(to_python)?;
     Ok(())
 }

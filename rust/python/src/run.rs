@@ -3,20 +3,19 @@
 use std::path::PathBuf;
 
 use carrick_core::plan::Plan;
-use carrick_core::run::hooks::Hooks;
+use carrick_core::run::hooks::{Hooks, Progress};
 use carrick_core::run::{Options, execute as run_plan};
 use carrick_core::writer;
 use pyo3::prelude::*;
-use serde_json::json;
 
 use crate::errors::{bad_json, to_json, to_python};
-use crate::watch::watch;
+use crate::watch::{tell, watch};
 
-fn parse_plan(plan: &str) -> PyResult<Plan> {
+pub fn parse_plan(plan: &str) -> PyResult<Plan> {
     serde_json::from_str(plan).map_err(|error| bad_json("plan", &error))
 }
 
-fn parse_options(options: &str) -> PyResult<Options> {
+pub fn parse_options(options: &str) -> PyResult<Options> {
     serde_json::from_str(options).map_err(|error| bad_json("options", &error))
 }
 
@@ -40,18 +39,9 @@ pub fn execute(
     to_json(&report)
 }
 
-fn show(plan: &Plan, hooks: &Hooks, progress: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
-    let Some(progress) = progress else { return Ok(()) };
-    let now = hooks.progress();
-    let state = json!({
-        "bytes_done": now.bytes_done,
-        "bytes_total": now.bytes_total,
-        "tensors_done": now.tensors_done,
-        "tensors_total": now.tensors_total,
-        "tensor": plan.jobs.get(now.job).map(|job| job.name.as_str()),
-        "stage": if now.writing { "merge" } else { "measure" },
-    });
-    progress.call1((state.to_string(),)).map(|_| ())
+pub fn show(plan: &Plan, hooks: &Hooks, progress: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    let stage = |now: &Progress| if now.writing { "merge" } else { "measure" };
+    tell(hooks, progress, |job| Some(&plan.jobs.get(job)?.name), stage)
 }
 
 /// The engine's own memory plan and traffic.

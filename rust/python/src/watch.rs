@@ -4,7 +4,9 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use carrick_core::error::Result;
+use carrick_core::run::hooks::{Hooks, Progress};
 use pyo3::prelude::*;
+use serde_json::json;
 
 use crate::errors::{CarrickError, to_python};
 
@@ -44,4 +46,24 @@ pub fn watch<T: Send>(
             }
         }
     })
+}
+
+/// Tells a watcher in Python how far a run is. `name` is what the number of a job stands for.
+pub fn tell<'n>(
+    hooks: &Hooks,
+    progress: Option<&Bound<'_, PyAny>>,
+    name: impl Fn(usize) -> Option<&'n String>,
+    stage: impl Fn(&Progress) -> &'static str,
+) -> PyResult<()> {
+    let Some(progress) = progress else { return Ok(()) };
+    let now = hooks.progress();
+    let state = json!({
+        "bytes_done": now.bytes_done,
+        "bytes_total": now.bytes_total,
+        "tensors_done": now.tensors_done,
+        "tensors_total": now.tensors_total,
+        "tensor": name(now.job),
+        "stage": stage(&now),
+    });
+    progress.call1((state.to_string(),)).map(|_| ())
 }

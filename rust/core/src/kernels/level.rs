@@ -32,6 +32,7 @@ impl Level {
                 && is_x86_feature_detected!("bmi2")
                 && is_x86_feature_detected!("lzcnt")
                 && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("fma")
             {
                 levels.push(Self(Set::Avx2));
                 if is_x86_feature_detected!("avx512f")
@@ -81,13 +82,13 @@ macro_rules! multiversion {
             fn body $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
             fn avx2 $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,lzcnt,popcnt")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,bmi1,bmi2,lzcnt,popcnt")]
             fn avx512 $(<$($generic: $bound),+ $(, const $count: usize)?>)? ($($arg: $ty),*) $(-> $ret)? {
                 body($($arg),*)
             }

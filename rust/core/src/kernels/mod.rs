@@ -1,9 +1,11 @@
 //! Arithmetic on slices. Kernels know slices and nothing else; a tile's worth of them stays in the first-level cache.
 
+pub mod agreement;
 pub mod combine;
 pub mod consensus;
 pub mod convert;
 pub mod level;
+pub mod product;
 pub mod random;
 pub mod real;
 pub mod reduce;

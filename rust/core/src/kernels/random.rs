@@ -21,6 +21,11 @@ impl StreamKey {
         let hash = xxhash_rust::xxh3::xxh3_64(&bytes);
         Self(hash as u32, (hash >> 32) as u32)
     }
+
+    /// The two key words.
+    pub fn words(self) -> (u32, u32) {
+        (self.0, self.1)
+    }
 }
 
 const ROUNDS: u32 = 7;

@@ -75,6 +75,8 @@ pub trait Real:
     fn from_bits(bits: Self::Bits) -> Self;
     fn of(value: f64) -> Self;
     fn to_f64(self) -> f64;
+    /// self·factor + term with one rounding.
+    fn mul_add(self, factor: Self, term: Self) -> Self;
 
     /// What a trim compares: the bits of |x|, with all NaN equal and above infinity.
     #[inline(always)]
@@ -124,6 +126,10 @@ impl Real for f32 {
     fn to_f64(self) -> f64 {
         f64::from(self)
     }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
+    }
 }
 
 impl Real for f64 {
@@ -148,5 +154,9 @@ impl Real for f64 {
     #[inline(always)]
     fn to_f64(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        self.mul_add(factor, term)
     }
 }

@@ -1,6 +1,26 @@
 //! DARE: drop at random and rescale, then a sum or a sign election.
 
-use super::table::{AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, WEIGHT, ZERO_VOTE, normalize, rescale};
+use super::table::{
+    AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, Variant, WEIGHT, ZERO_VOTE, normalize, rescale,
+};
+
+pub const MERGEKIT: Variant = Variant {
+    name: "mergekit",
+    options: &[("vote", "weighted"), ("zero_vote", "plus"), ("aggregate", "weighted_mean")],
+    doc: "mergekit's sign election (its rescaling is `rescale: l1`).",
+};
+
+pub const PEFT: Variant = Variant {
+    name: "peft",
+    options: &[("vote", "sum"), ("zero_vote", "plus"), ("aggregate", "mean")],
+    doc: "What PEFT's merge_utils computes.",
+};
+
+pub const REFERENCE: Variant = Variant {
+    name: "reference",
+    options: &[("vote", "sum"), ("zero_vote", "majority"), ("aggregate", "mean")],
+    doc: "The published code of KnOTS, which drops at random in place of a trim.",
+};
 
 pub const LINEAR: Method = Method {
     name: "dare_linear",
@@ -24,5 +44,6 @@ pub const TIES: Method = Method {
     summary: "DARE's random drop in place of a trim, followed by the sign election of TIES.",
     formula: "θ = θ₀ + λ·Σ{ wᵢ·mᵢ⊙δᵢ/d : sign(δᵢ) elected },  mᵢ ~ Bernoulli(d)",
     parameters: &[WEIGHT, DENSITY, normalize(false), LAMBDA, rescale("true"), VOTE, ZERO_VOTE, AGGREGATE],
+    variants: &[MERGEKIT, PEFT, REFERENCE],
     ..LINEAR
 };

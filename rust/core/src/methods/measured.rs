@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::operation::{Buffers, Operation, Tensor, Tiling, pieces};
+use super::operation::{Buffers, Operation, Tensor, Tiling};
 use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
@@ -127,7 +127,7 @@ impl<'a, R: Element> Measured<'a, R> {
     /// Reads a range piece by piece and hands out its blocks.
     fn each_block_of(&self, range: Range<u64>, buffers: &mut Buffers, each: &mut Each<'_, R>) -> Result<()> {
         let mut space = self.space();
-        for piece in pieces(range, BLOCK) {
+        for piece in self.tensor.pieces(range, BLOCK) {
             let tiles = self.tensor.read_all(&piece, buffers)?;
             self.each_block(&tiles, &piece, &mut space, each);
         }
@@ -288,7 +288,9 @@ impl<R: Element> Operation for Measured<'_, R> {
         let (start, mut space) = (range.start, self.space());
         let resolved = self.resolved.get().map_or(&[][..], Vec::as_slice);
         let whole: Vec<R> = resolved.iter().filter_map(|list| list.first().copied()).collect();
-        for piece in pieces(range.clone(), if self.span == Span::Row { self.tensor.row as usize } else { BLOCK }) {
+        for piece in
+            self.tensor.pieces(range.clone(), if self.span == Span::Row { self.tensor.row as usize } else { BLOCK })
+        {
             let tiles = self.tensor.read_all(&piece, buffers)?;
             let mut row = (u64::MAX, Vec::new());
             let mut measuring = self.space();

@@ -1,9 +1,11 @@
 //! The merge methods: one file each, and the table that lists them.
 
 pub mod breadcrumbs;
+pub mod cat;
 pub mod copy;
 pub mod dare;
 pub mod della;
+pub mod knots;
 pub mod layer_swap;
 pub mod linear;
 pub mod magnitude_prune;
@@ -41,6 +43,12 @@ pub const METHODS: &[Method] = &[
     model_stock::METHOD,
     passthrough::METHOD,
     layer_swap::METHOD,
+    cat::METHOD,
+    knots::LINEAR,
+    knots::TIES,
+    knots::DARE_LINEAR,
+    knots::DARE_TIES,
+    knots::MAGNITUDE_PRUNE,
 ];
 
 /// The row of the table with this name.

@@ -1,18 +1,36 @@
 //! What the engine asks of a method: measuring passes over tiles, then one writing pass.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
 
 use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::Result;
 use crate::source::Bytes;
 
-/// A stored tensor. (Scaled payloads, low-rank products and sums of these will stand beside it.)
-#[derive(Clone, Copy)]
+/// An input tensor: bytes of a file, or bytes that are computed while they are read.
+#[derive(Clone)]
 pub struct Stored<'a> {
-    pub bytes: &'a dyn Bytes,
+    pub bytes: Origin<'a>,
     pub begin: u64,
     pub dtype: Dtype,
+}
+
+#[derive(Clone)]
+pub enum Origin<'a> {
+    File(&'a dyn Bytes),
+    Computed(Arc<dyn Bytes + Send + 'a>),
+}
+
+impl<'a> Deref for Origin<'a> {
+    type Target = dyn Bytes + 'a;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::File(bytes) => *bytes,
+            Self::Computed(bytes) => &**bytes,
+        }
+    }
 }
 
 /// The inputs of one output tensor and what is known about it beforehand.
@@ -27,6 +45,18 @@ pub struct Tensor<'a> {
 }
 
 impl Tensor<'_> {
+    /// Whether any input is computed while it is read.
+    pub fn is_computed(&self) -> bool {
+        self.inputs.iter().any(|input| matches!(input.bytes, Origin::Computed(_)))
+    }
+
+    /// Cuts a range into pieces to read, each a whole number of blocks long but for the last.
+    pub fn pieces(&self, range: Range<u64>, block: usize) -> impl Iterator<Item = Range<u64>> + use<> {
+        let read = if self.is_computed() { COMPUTED_READ } else { READ };
+        let step = (read / block as u64).max(1) * block as u64;
+        (range.start..range.end).step_by(step as usize).map(move |start| start..(start + step).min(range.end))
+    }
+
     /// The bytes of a range of elements of one input.
     pub fn read<'b>(&'b self, input: usize, range: &Range<u64>, buffer: &'b mut Vec<u8>) -> Result<&'b [u8]> {
         let stored = &self.inputs[input];
@@ -38,6 +68,12 @@ impl Tensor<'_> {
     pub fn read_all<'b>(&'b self, range: &Range<u64>, buffers: &'b mut Buffers) -> Result<Vec<&'b [u8]>> {
         buffers.0.resize_with(self.inputs.len().max(buffers.0.len()), Vec::new);
         buffers.0.iter_mut().take(self.inputs.len()).enumerate().map(|(i, b)| self.read(i, range, b)).collect()
+    }
+
+    /// The bytes of a range of elements of one input, in the first buffer.
+    pub fn read_one<'b>(&'b self, input: usize, range: &Range<u64>, buffers: &'b mut Buffers) -> Result<&'b [u8]> {
+        buffers.0.resize_with(buffers.0.len().max(1), Vec::new);
+        self.read(input, range, &mut buffers.0[0])
     }
 
     /// The bytes of a range of elements of two inputs.
@@ -63,13 +99,10 @@ impl Tensor<'_> {
 }
 
 /// Elements of one input that are read at a time: they stay in the second-level cache until they are used.
-pub const READ: u64 = 1 << 16;
+const READ: u64 = 1 << 16;
 
-/// Cuts a range into pieces to read, each a whole number of blocks long but for the last.
-pub fn pieces(range: Range<u64>, block: usize) -> impl Iterator<Item = Range<u64>> {
-    let step = (READ / block as u64).max(1) * block as u64;
-    (range.start..range.end).step_by(step as usize).map(move |start| start..(start + step).min(range.end))
-}
+/// The same for what is computed while it is read: enough rows for a panel of a factor to be worth loading.
+pub const COMPUTED_READ: u64 = 1 << 18;
 
 /// A thread's reading buffers, one for each input.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::operation::{Buffers, Operation, Tensor, pieces};
+use super::operation::{Buffers, Operation, Tensor};
 use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
@@ -78,7 +78,7 @@ impl<R: Element> Operation for StepOperation<'_, R> {
         let array = [R::ZERO; BLOCK];
         let mut space = Space { x: array, signs: array, sums: array, divisors: array };
         let (size, mut written) = (self.tensor.dtype.size(), 0);
-        for piece in pieces(range, BLOCK) {
+        for piece in self.tensor.pieces(range, BLOCK) {
             let tiles = self.tensor.read_all(&piece, buffers)?;
             let elements = (piece.end - piece.start) as usize;
             for start in (0..elements).step_by(BLOCK) {

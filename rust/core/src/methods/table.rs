@@ -15,6 +15,8 @@ pub enum Family {
     Measured,
     /// Bytes move; nothing is computed.
     Copy,
+    /// Low-rank updates, from their factors: a decomposition of small matrices, then a merge of what it gives.
+    Factored,
 }
 
 /// What a method does with `base_model`.
@@ -117,6 +119,14 @@ pub const fn choice(
     Parameter { name, scope, required: false, kind: Kind::Choice { default, choices }, doc }
 }
 
+/// The same choice with another default.
+pub const fn with_default(parameter: Parameter, default: &'static str) -> Parameter {
+    match parameter.kind {
+        Kind::Choice { choices, .. } => Parameter { kind: Kind::Choice { default, choices }, ..parameter },
+        _ => parameter,
+    }
+}
+
 // ---- parameters that several methods share --------------------------------------------------------------------------
 
 pub const WEIGHT: Parameter = required(
@@ -124,6 +134,10 @@ pub const WEIGHT: Parameter = required(
     Scope::Model,
     "Factor of this model's contribution; any sign. A sum unless `normalize` divides.",
 );
+
+/// The weight where a sum of adapters is meant unless something else is said.
+pub const UNIT_WEIGHT: Parameter =
+    Parameter { required: false, kind: Kind::Float { default: Some(1.0), min: None, max: None }, ..WEIGHT };
 
 pub const DENSITY: Parameter = number(
     "density",

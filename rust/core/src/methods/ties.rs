@@ -5,6 +5,58 @@ use super::table::{
     ZERO_VOTE, normalize, rescale,
 };
 
+pub const MERGEKIT: Variant = Variant {
+    name: "mergekit",
+    options: &[
+        ("trim_scope", "tensor"),
+        ("kept_count", "at_least_one"),
+        ("at_threshold", "lowest_index"),
+        ("vote", "weighted"),
+        ("zero_vote", "plus"),
+        ("aggregate", "weighted_mean"),
+    ],
+    doc: "What mergekit computes, with the count of kept entries exact and reproducible.",
+};
+
+pub const PEFT: Variant = Variant {
+    name: "peft",
+    options: &[
+        ("trim_scope", "tensor"),
+        ("kept_count", "floor"),
+        ("at_threshold", "lowest_index"),
+        ("vote", "sum"),
+        ("zero_vote", "plus"),
+        ("aggregate", "mean"),
+    ],
+    doc: "What PEFT's merge_utils computes.",
+};
+
+pub const PAPER: Variant = Variant {
+    name: "paper",
+    options: &[
+        ("trim_scope", "model"),
+        ("kept_count", "floor"),
+        ("at_threshold", "lowest_index"),
+        ("vote", "sum"),
+        ("zero_vote", "none"),
+        ("aggregate", "mean"),
+    ],
+    doc: "The text of the paper: the trim ranges over the whole model.",
+};
+
+pub const REFERENCE: Variant = Variant {
+    name: "reference",
+    options: &[
+        ("trim_scope", "model"),
+        ("kept_count", "floor_plus_one"),
+        ("at_threshold", "all"),
+        ("vote", "sum"),
+        ("zero_vote", "majority"),
+        ("aggregate", "mean"),
+    ],
+    doc: "The authors' published code, one entry more and all its equals included.",
+};
+
 pub const METHOD: Method = Method {
     name: "ties",
     family: Family::TaskVector,
@@ -29,55 +81,6 @@ pub const METHOD: Method = Method {
         ZERO_VOTE,
         AGGREGATE,
     ],
-    variants: &[
-        Variant {
-            name: "mergekit",
-            options: &[
-                ("trim_scope", "tensor"),
-                ("kept_count", "at_least_one"),
-                ("at_threshold", "lowest_index"),
-                ("vote", "weighted"),
-                ("zero_vote", "plus"),
-                ("aggregate", "weighted_mean"),
-            ],
-            doc: "What mergekit computes, with the count of kept entries exact and reproducible.",
-        },
-        Variant {
-            name: "peft",
-            options: &[
-                ("trim_scope", "tensor"),
-                ("kept_count", "floor"),
-                ("at_threshold", "lowest_index"),
-                ("vote", "sum"),
-                ("zero_vote", "plus"),
-                ("aggregate", "mean"),
-            ],
-            doc: "What PEFT's merge_utils computes.",
-        },
-        Variant {
-            name: "paper",
-            options: &[
-                ("trim_scope", "model"),
-                ("kept_count", "floor"),
-                ("at_threshold", "lowest_index"),
-                ("vote", "sum"),
-                ("zero_vote", "none"),
-                ("aggregate", "mean"),
-            ],
-            doc: "The text of the paper: the trim ranges over the whole model.",
-        },
-        Variant {
-            name: "reference",
-            options: &[
-                ("trim_scope", "model"),
-                ("kept_count", "floor_plus_one"),
-                ("at_threshold", "all"),
-                ("vote", "sum"),
-                ("zero_vote", "majority"),
-                ("aggregate", "mean"),
-            ],
-            doc: "The authors' published code, one entry more and all its equals included.",
-        },
-    ],
+    variants: &[MERGEKIT, PEFT, PAPER, REFERENCE],
     ignored: &["int8_mask"],
 };

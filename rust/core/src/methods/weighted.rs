@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::operation::{Buffers, Operation, Tensor, pieces};
+use super::operation::{Buffers, Operation, Tensor};
 use super::options::Options;
 use super::table::Method;
 use crate::counts::Counts;
@@ -76,7 +76,7 @@ impl<R: Element> Operation for Weighted<'_, R> {
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
         let (mut x, mut sum) = ([R::ZERO; BLOCK], [R::ZERO; BLOCK]);
         let (size, mut counts, mut written) = (self.tensor.dtype.size(), Counts::default(), 0);
-        for piece in pieces(range, BLOCK) {
+        for piece in self.tensor.pieces(range, BLOCK) {
             let tiles = self.tensor.read_all(&piece, buffers)?;
             let elements = (piece.end - piece.start) as usize;
             for start in (0..elements).step_by(BLOCK) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{FORMAT, Job, Plan, VERSION};
+use super::{Data, FORMAT, Input, Job, Place, Plan, VERSION};
 use crate::error::{Error, Result};
 
 impl Plan {
@@ -34,13 +34,13 @@ impl Plan {
     /// Checks that every input lies within its file; `data_bytes` are the sizes of their data sections.
     pub fn check_ranges(&self, data_bytes: &[u64]) -> Result<()> {
         for job in &self.jobs {
-            for input in &job.inputs {
-                let nbytes = input.dtype.nbytes(job.elements());
-                let end = nbytes.and_then(|nbytes| input.offset.checked_add(nbytes));
-                let size = data_bytes.get(input.file).copied();
+            for (place, elements) in job.places() {
+                let nbytes = elements.and_then(|elements| place.dtype.nbytes(elements));
+                let end = nbytes.and_then(|nbytes| place.offset.checked_add(nbytes));
+                let size = data_bytes.get(place.file).copied();
                 if end.is_none() || size.is_none() || end > size {
-                    let path = self.files.get(input.file).map(|file| file.path.display().to_string());
-                    let path = path.unwrap_or_else(|| format!("file {}", input.file));
+                    let path = self.files.get(place.file).map(|file| file.path.display().to_string());
+                    let path = path.unwrap_or_else(|| format!("file {}", place.file));
                     return Err(Error::tensor(&job.name, format!("its bytes lie outside {path}")));
                 }
             }
@@ -50,6 +50,18 @@ impl Plan {
 }
 
 impl Job {
+    /// Every place of a file that the job reads, and how many elements lie there.
+    fn places(&self) -> Vec<(Place, Option<u64>)> {
+        let mut places = Vec::new();
+        for input in &self.inputs {
+            match &input.data {
+                Data::Stored(place) => places.push((*place, Some(self.elements()))),
+                Data::Described { described } => places.extend(described.places()),
+            }
+        }
+        places
+    }
+
     fn check(&self, plan: &Plan) -> Result<()> {
         let elements = self.shape.iter().try_fold(1u64, |product, &len| product.checked_mul(len));
         if elements.and_then(|elements| self.dtype.nbytes(elements)).is_none() {
@@ -59,11 +71,14 @@ impl Job {
         if self.shard >= plan.shards.len() {
             return Err(Error::tensor(&self.name, format!("there is no shard {}", self.shard)));
         }
-        if self.inputs.is_empty() || self.inputs.iter().any(|input| input.file >= plan.files.len()) {
+        if self.inputs.is_empty() || self.places().iter().any(|(place, _)| place.file >= plan.files.len()) {
             return Err(Error::tensor(
                 &self.name,
                 "it has no inputs, or inputs from files that the plan does not list",
             ));
+        }
+        for described in self.inputs.iter().filter_map(Input::description) {
+            described.check(&self.name, self.elements())?;
         }
         Ok(())
     }

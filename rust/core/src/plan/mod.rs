@@ -1,11 +1,14 @@
 //! The plan: the only thing that crosses from the planner. Flat, versioned, complete.
 
 mod check;
+mod description;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+pub use description::{Block, Description, Factor, FactorKey, Product, Replaced};
 
 use crate::dtype::Dtype;
 
@@ -64,20 +67,67 @@ pub struct MethodCall {
     pub options: Map<String, Value>,
 }
 
-/// A stored tensor of an input file.
+/// One tensor that a job reads.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Input {
-    pub file: usize,
-    /// Bytes from the start of the file's data section.
-    pub offset: u64,
-    pub dtype: Dtype,
+    #[serde(flatten)]
+    pub data: Data,
     #[serde(default)]
     pub base: bool,
+    /// It is a task vector already: the base is not taken away from it.
+    #[serde(default)]
+    pub delta: bool,
     /// The model's place in the list without the base.
     #[serde(default)]
     pub index: usize,
     #[serde(default)]
     pub parameters: Map<String, Value>,
+}
+
+/// Where the elements of an input come from.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Data {
+    /// They lie in a file.
+    Stored(Place),
+    /// They are computed while they are read.
+    Described { described: Box<Description> },
+}
+
+/// Stored elements of an input file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    pub file: usize,
+    /// Bytes from the start of the file's data section.
+    pub offset: u64,
+    pub dtype: Dtype,
+}
+
+impl Input {
+    /// The type that the elements are read as.
+    pub fn dtype(&self) -> Dtype {
+        match &self.data {
+            Data::Stored(place) => place.dtype,
+            Data::Described { described } => described.dtype,
+        }
+    }
+
+    /// Bytes of an element that come from files; factors, which are read once, count for nothing.
+    pub fn stored_size(&self) -> u64 {
+        match &self.data {
+            Data::Stored(place) => place.dtype.size() as u64,
+            Data::Described { described } => {
+                described.blocks.iter().map(|block| block.place.dtype.size() as u64).max().unwrap_or(0)
+            }
+        }
+    }
+
+    pub fn description(&self) -> Option<&Description> {
+        match &self.data {
+            Data::Stored(_) => None,
+            Data::Described { described } => Some(described),
+        }
+    }
 }
 
 impl Job {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::hooks::Hooks;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
-use super::work::{Settings, compile};
+use super::work::{RunFactors, Settings, Sources, compile};
 use crate::counts::Counts;
 use crate::error::{Error, Result};
 use crate::plan::Job;
@@ -15,13 +15,14 @@ use crate::source::Bytes;
 /// Merges one job from `sources` into `out`.
 pub fn merge(
     job: &Job,
-    sources: &[&dyn Bytes],
+    sources: Vec<&dyn Bytes>,
     settings: Settings,
     threads: usize,
     out: &mut [u8],
 ) -> Result<Counts> {
     let jobs = std::slice::from_ref(job);
-    let works = compile(jobs, sources, settings)?;
+    let factors = RunFactors::new(0);
+    let works = compile(jobs, &Sources { files: sources, factors: &factors }, settings)?;
     let tile = works[0].tile(works[0].operation.tiling(), settings.tile);
     let expected = job.dtype.nbytes(job.elements());
     if expected != Some(out.len() as u64) {

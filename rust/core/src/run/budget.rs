@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::reduce::LEAF;
 use crate::methods;
+use crate::methods::operation::COMPUTED_READ;
 use crate::methods::threshold::GRIDS;
-use crate::plan::{Job, Plan};
+use crate::plan::{Description, Input, Job, Plan};
 use crate::writer::{WriterOptions, blocks_needed};
 
 /// The default ceiling.
@@ -21,8 +22,11 @@ const TILE: u64 = 1 << 16;
 /// bracket reads the data again.
 const LISTS: u64 = 24 << 20;
 
+/// The same where a trim ranges over all of what is computed while it is read: reading it again is what costs most.
+const COMPUTED_LISTS: u64 = 96 << 20;
+
 /// A search's share of that, at the most.
-const MAX_LISTED: u64 = 2 << 20;
+const MAX_LISTED: u64 = 4 << 20;
 
 /// What is not counted one by one: stacks, the plan itself, the schedule.
 const FIXED: u64 = 8 << 20;
@@ -37,11 +41,14 @@ pub struct Budget {
     pub max_listed: usize,
     pub block_bytes: usize,
     pub blocks: usize,
+    /// Bytes of unpacked factors that are kept.
+    pub factor_bytes: u64,
     /// Anonymous memory at the most.
     pub peak_bytes: u64,
 }
 
 /// What the plan's jobs ask for at their largest.
+#[derive(Default)]
 struct Demand {
     inputs: u64,
     input_size: u64,
@@ -55,6 +62,10 @@ struct Demand {
     kept: u64,
     /// Elements of a row that must be taken as a whole.
     row: u64,
+    /// Bytes of the factors of a tensor that is computed while it is read.
+    factors: u64,
+    /// Bytes of the rows of left factors, and of their products with a panel, that one tile takes.
+    lefts: u64,
 }
 
 impl Budget {
@@ -67,8 +78,8 @@ impl Budget {
         let demand = Demand::of(plan);
         let mut threads = threads.max(1);
         loop {
-            for lists in [LISTS, LISTS / 16] {
-                let budget = Self::with(&demand, threads, tile.unwrap_or(TILE), lists);
+            for (tile_elements, lists) in demand.cuts() {
+                let budget = Self::with(&demand, threads, tile.unwrap_or(tile_elements), lists);
                 if budget.peak_bytes <= memory {
                     return Ok(budget);
                 }
@@ -90,24 +101,27 @@ impl Budget {
             blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
         let writer = WriterOptions { blocks, ..writer };
         let reading = demand.inputs * tile_elements * demand.input_size;
-        let per_thread = reading + demand.block;
+        let per_thread = reading + demand.block + demand.lefts;
         // A list is copied once more when it is resolved, and two tensors are under way at the same time.
         let max_listed = (lists / (2 * demand.searches.max(1) * demand.key_size)).min(MAX_LISTED) as usize;
         let lists = 2 * lists * u64::from(demand.searches > 0);
-        let peak =
-            FIXED + writer.memory(threads, tile_bytes) as u64 + threads as u64 * per_thread + lists + demand.kept;
-        Self { threads, tile, max_listed, block_bytes: writer.block_bytes, blocks, peak_bytes: peak }
+        // Two tensors are under way at the same time, and a thread holds on to what it is using.
+        let factor_bytes = demand.factors.saturating_mul(2);
+        let threads_bytes = threads as u64 * per_thread;
+        let rest = FIXED + writer.memory(threads, tile_bytes) as u64 + threads_bytes + lists + demand.kept;
+        // A plan that was edited may name factors of any size: they do not fit, which is the answer.
+        let peak = rest.saturating_add(factor_bytes).saturating_add(demand.factors);
+        Self { threads, tile, max_listed, block_bytes: writer.block_bytes, blocks, factor_bytes, peak_bytes: peak }
     }
 }
 
 impl Demand {
     fn of(plan: &Plan) -> Self {
-        let mut demand =
-            Self { inputs: 1, input_size: 1, output_size: 1, searches: 0, key_size: 4, block: 0, kept: 0, row: 0 };
+        let mut demand = Self { inputs: 1, input_size: 1, output_size: 1, key_size: 4, ..Self::default() };
         let mut largest = 0;
         for job in &plan.jobs {
-            let sizes = job.inputs.iter().map(|input| input.dtype.size() as u64);
-            let wide = job.inputs.iter().any(|input| input.dtype == Dtype::F64);
+            let sizes = job.inputs.iter().map(|input| input.dtype().size() as u64);
+            let wide = job.inputs.iter().any(|input| input.dtype() == Dtype::F64);
             let (inputs, real) = (job.inputs.len() as u64, if wide { 8 } else { 4 });
             demand.inputs = demand.inputs.max(inputs);
             demand.input_size = demand.input_size.max(sizes.max().unwrap_or(1));
@@ -124,6 +138,10 @@ impl Demand {
             };
             demand.searches = demand.searches.max(searches);
             demand.key_size = if wide && searches > 0 { 8 } else { demand.key_size };
+            let described = || job.inputs.iter().filter_map(Input::description);
+            let factors = described().map(Description::factor_bytes).fold(0, u64::saturating_add);
+            demand.factors = demand.factors.max(factors);
+            demand.lefts = demand.lefts.max(described().map(left_bytes).max().unwrap_or(0));
             largest = largest.max(job.elements());
             demand.kept = demand.kept.max(kept_bytes(job));
         }
@@ -132,6 +150,22 @@ impl Demand {
         demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS);
         demand
     }
+}
+
+impl Demand {
+    /// Elements of a tile and bytes of lists, the most comfortable first.
+    fn cuts(&self) -> impl Iterator<Item = (u64, u64)> {
+        let computed = [(COMPUTED_READ, COMPUTED_LISTS)].into_iter().filter(|_| self.factors > 0);
+        computed.chain([(TILE, LISTS), (TILE, LISTS / 16)])
+    }
+}
+
+/// Bytes of the rows of left factors that one piece touches, and of their products with a panel.
+fn left_bytes(described: &Description) -> u64 {
+    let rows = (COMPUTED_READ / described.columns.max(1) + 2).min(described.rows);
+    let rank = described.products.iter().map(|product| product.rank).max().unwrap_or(0);
+    // Stored, converted and packed, beside sums of a panel's width. (An edited plan may name any rank.)
+    rows.saturating_mul(rank.min(1 << 30) * 3 + 32).saturating_mul(described.dtype.size() as u64)
 }
 
 fn flag(job: &Job, name: &str) -> Option<bool> {

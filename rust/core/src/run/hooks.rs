@@ -49,21 +49,21 @@ impl Hooks {
         }
     }
 
-    pub(super) fn set_totals(&self, bytes: u64, tensors: usize) {
+    pub(crate) fn set_totals(&self, bytes: u64, tensors: usize) {
         self.bytes_total.store(bytes, Ordering::Relaxed);
         self.tensors_total.store(tensors, Ordering::Relaxed);
     }
 
-    pub(super) fn begin(&self, job: usize, writing: bool) {
+    pub(crate) fn begin(&self, job: usize, writing: bool) {
         self.job.store(job, Ordering::Relaxed);
         self.writing.store(writing, Ordering::Relaxed);
     }
 
-    pub(super) fn add_bytes(&self, bytes: u64) {
+    pub(crate) fn add_bytes(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn add_tensor(&self) {
+    pub(crate) fn add_tensor(&self) {
         self.tensors_done.fetch_add(1, Ordering::Relaxed);
     }
 }

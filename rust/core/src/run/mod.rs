@@ -4,8 +4,11 @@ pub mod arrays;
 pub mod budget;
 mod checksum;
 pub mod hooks;
+pub mod joint;
 mod pool;
 mod schedule;
+pub mod similarity;
+pub mod truncate;
 pub mod work;
 
 use std::collections::BTreeMap;
@@ -28,7 +31,7 @@ use checksum::Pieces;
 use hooks::Hooks;
 use pool::Sink;
 use schedule::Schedule;
-use work::{Settings, Work, compile};
+use work::{RunFactors, Settings, Sources, Work, compile};
 
 /// What a caller may choose about a run; none of it changes a byte of the result.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -92,18 +95,31 @@ impl Options {
     }
 }
 
-/// Bytes that the passes read, and bytes that they write; `skip` holds for jobs that are finished.
-fn traffic(works: &[Work<'_>], skip: &[bool]) -> (u64, u64) {
-    let (mut read, mut written) = (0, 0);
-    for (index, work) in works.iter().enumerate() {
-        let (operation, finished) = (&work.operation, skip.get(index) == Some(&true));
-        let measured = (0..operation.measures().len()).filter(|&pass| operation.reads_all(pass)).count() as u64;
-        let measures = if finished && !operation.is_model_wide() { 0 } else { measured };
-        let writes = u64::from(!finished);
-        read += (measures + writes) * work.elements * work.bytes_in;
-        written += writes * work.elements * work.size as u64;
+/// What the passes of a run move.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    read: u64,
+    written: u64,
+    /// Both, with what is computed counted as if it were read.
+    effort: u64,
+}
+
+impl Traffic {
+    /// `skip` holds for jobs that are finished.
+    fn of(works: &[Work<'_>], skip: &[bool]) -> Self {
+        let mut traffic = Self::default();
+        for (index, work) in works.iter().enumerate() {
+            let (operation, finished) = (&work.operation, skip.get(index) == Some(&true));
+            let measured = (0..operation.measures().len()).filter(|&pass| operation.reads_all(pass)).count() as u64;
+            let measures = if finished && !operation.is_model_wide() { 0 } else { measured };
+            let writes = u64::from(!finished);
+            let written = writes * work.elements * work.size as u64;
+            traffic.read += (measures + writes) * work.elements * work.bytes_in;
+            traffic.written += written;
+            traffic.effort += (measures + writes) * work.elements * work.effort + written;
+        }
+        traffic
     }
-    (read, written)
 }
 
 /// What a plan takes, found without opening its files.
@@ -120,9 +136,10 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let memory = options.budget(plan)?;
     let settings = Settings { level: Level::SCALAR, seed: 0, tile: memory.tile, max_listed: memory.max_listed };
     let nothing = crate::source::Memory(&[]);
-    let sources = vec![&nothing as &dyn Bytes; plan.files.len()];
-    let (bytes_read, bytes_written) = traffic(&compile(&plan.jobs, &sources, settings)?, &[]);
-    Ok(Estimate { memory, bytes_read, bytes_written })
+    let factors = RunFactors::new(0);
+    let sources = Sources { files: vec![&nothing as &dyn Bytes; plan.files.len()], factors: &factors };
+    let traffic = Traffic::of(&compile(&plan.jobs, &sources, settings)?, &[]);
+    Ok(Estimate { memory, bytes_read: traffic.read, bytes_written: traffic.written })
 }
 
 /// Carries out `plan` in the folder `partial`, continuing what a former run left there.
@@ -133,7 +150,8 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
     let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
     let files = open_all(&plan.files, mode)?;
     plan.check_ranges(&files.iter().map(crate::source::InputFile::data_bytes).collect::<Vec<_>>())?;
-    let sources: Vec<&dyn Bytes> = files.iter().map(|file| file as &dyn Bytes).collect();
+    let factors = RunFactors::new(budget.factor_bytes);
+    let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
     let settings =
         Settings { level: Level::detect(), seed: plan.seed, tile: budget.tile, max_listed: budget.max_listed };
     let works = compile(&plan.jobs, &sources, settings)?;
@@ -151,8 +169,8 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
     let writing =
         WriterOptions { block_bytes: budget.block_bytes, blocks: budget.blocks, ..WriterOptions::default() };
     let writer = Writer::create(partial, plan, &resumed.kept(plan)?, writing)?;
-    let (bytes_read, bytes_written) = traffic(&works, &skip);
-    hooks.set_totals(bytes_read + bytes_written, plan.jobs.len() - resumed.finished().len());
+    let traffic = Traffic::of(&works, &skip);
+    hooks.set_totals(traffic.effort, plan.jobs.len() - resumed.finished().len());
 
     let sink = Files::new(plan, &writer, budget.block_bytes, known, options.check_finite);
     let outcome = pool::run(&works, &Schedule::new(&works, budget.tile, &skip), &sink, budget.threads, hooks);
@@ -171,7 +189,7 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
         nan: BTreeMap::new(),
         inf: BTreeMap::new(),
         overflow: BTreeMap::new(),
-        bytes_read,
+        bytes_read: traffic.read,
         bytes_written: written.bytes,
         seconds: 0.0,
         threads: budget.threads,

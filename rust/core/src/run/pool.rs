@@ -78,7 +78,9 @@ impl Pool<'_, '_> {
         match task.pass {
             Pass::Measure(pass) => {
                 work.operation.measure(pass, range(), buffers)?;
-                self.hooks.add_bytes(elements * work.bytes_in);
+                if work.operation.reads_all(pass) {
+                    self.hooks.add_bytes(elements * work.effort);
+                }
                 if self.schedule.finish(task) {
                     work.operation.resolve(pass, buffers)?;
                     self.schedule.close(task);
@@ -87,7 +89,7 @@ impl Pool<'_, '_> {
             Pass::Write => {
                 let merge = &mut |out: &mut [u8]| work.operation.merge(range(), buffers, out);
                 let counts = self.sink.write(task.job, range(), merge)?;
-                self.hooks.add_bytes(elements * (work.bytes_in + work.size as u64));
+                self.hooks.add_bytes(elements * (work.effort + work.size as u64));
                 let mut total = self.counts[task.job].lock().unwrap_or_else(PoisonError::into_inner);
                 *total += counts;
                 if self.schedule.finish(task) {

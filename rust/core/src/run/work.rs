@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::described::{Described, Factors};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::convert::Element;
@@ -10,14 +11,14 @@ use crate::kernels::level::Level;
 use crate::kernels::select::Scan;
 use crate::methods::copy::Copy;
 use crate::methods::measured::{Coefficients, Measured, Span};
-use crate::methods::operation::{Operation, Stored, Tensor, Tiling};
+use crate::methods::operation::{Operation, Origin, Stored, Tensor, Tiling};
 use crate::methods::options::Options;
 use crate::methods::steps::{Step, StepOperation};
 use crate::methods::table::{Family, Method};
 use crate::methods::task_vector::{Domain, Majority, Recipe, TaskVector};
 use crate::methods::weighted::Weighted;
 use crate::methods::{self, model_stock, nuslerp, slerp};
-use crate::plan::Job;
+use crate::plan::{Data, Input, Job};
 use crate::source::Bytes;
 
 /// How the engine cuts and computes.
@@ -38,8 +39,10 @@ pub struct Work<'a> {
     pub row: u64,
     /// Bytes of an element of the output.
     pub size: usize,
-    /// Bytes of an element of all inputs together.
+    /// Bytes that an element of all inputs together takes in their files.
     pub bytes_in: u64,
+    /// The same with what is computed counted as if it were read: how far a run is.
+    pub effort: u64,
 }
 
 impl Work<'_> {
@@ -53,8 +56,27 @@ impl Work<'_> {
     }
 }
 
-/// Makes the operations of all jobs. `sources` are the data sections of the plan's files.
-pub fn compile<'a>(jobs: &'a [Job], sources: &[&'a dyn Bytes], settings: Settings) -> Result<Vec<Work<'a>>> {
+/// What jobs read: the data sections of the plan's files, and the factors of what is computed from them.
+pub struct Sources<'a> {
+    pub files: Vec<&'a dyn Bytes>,
+    pub factors: &'a RunFactors,
+}
+
+/// The unpacked factors of a run, in the two types of the arithmetic.
+pub struct RunFactors {
+    singles: Factors<f32>,
+    doubles: Factors<f64>,
+}
+
+impl RunFactors {
+    /// `capacity` in bytes.
+    pub fn new(capacity: u64) -> Self {
+        Self { singles: Factors::new(capacity), doubles: Factors::new(capacity) }
+    }
+}
+
+/// Makes the operations of all jobs.
+pub fn compile<'a>(jobs: &'a [Job], sources: &Sources<'a>, settings: Settings) -> Result<Vec<Work<'a>>> {
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     let mut compiled: Vec<Option<Box<dyn Operation + 'a>>> = Vec::with_capacity(jobs.len());
     for (index, job) in jobs.iter().enumerate() {
@@ -79,8 +101,9 @@ pub fn compile<'a>(jobs: &'a [Job], sources: &[&'a dyn Bytes], settings: Setting
     }
     let works = jobs.iter().zip(compiled).map(|(job, operation)| {
         let operation = operation.ok_or_else(|| Error::plan(format!("{}: no operation", job.name)))?;
-        let bytes_in = job.inputs.iter().map(|input| input.dtype.size() as u64).sum();
-        Ok(Work { operation, elements: units(job), row: row(job), size: job.dtype.size(), bytes_in })
+        let bytes_in = job.inputs.iter().map(Input::stored_size).sum();
+        let effort = job.inputs.iter().map(|input| input.dtype().size() as u64).sum();
+        Ok(Work { operation, elements: units(job), row: row(job), size: job.dtype.size(), bytes_in, effort })
     });
     works.collect()
 }
@@ -95,15 +118,26 @@ fn row(job: &Job) -> u64 {
 }
 
 fn has_doubles(job: &Job) -> bool {
-    job.inputs.iter().any(|input| input.dtype == Dtype::F64)
+    job.inputs.iter().any(|input| input.dtype() == Dtype::F64)
 }
 
-fn tensor<'a>(job: &'a Job, sources: &[&'a dyn Bytes]) -> Result<Tensor<'a>> {
-    let stored = |input: &crate::plan::Input| {
-        let bytes = *sources
-            .get(input.file)
-            .ok_or_else(|| Error::plan(format!("{}: there is no file {}", job.name, input.file)))?;
-        Ok(Stored { bytes, begin: input.offset, dtype: input.dtype })
+fn tensor<'a>(job: &'a Job, sources: &Sources<'a>, level: Level) -> Result<Tensor<'a>> {
+    let (name, files, factors) = (&job.name, &sources.files, sources.factors);
+    let stored = |input: &'a Input| match &input.data {
+        Data::Stored(place) => {
+            let bytes = *files
+                .get(place.file)
+                .ok_or_else(|| Error::plan(format!("{name}: there is no file {}", place.file)))?;
+            Ok(Stored { bytes: Origin::File(bytes), begin: place.offset, dtype: place.dtype })
+        }
+        Data::Described { described } => {
+            let bytes: Arc<dyn Bytes + Send> = if described.dtype == Dtype::F64 {
+                Arc::new(Described::new(name, described, level, files, &factors.doubles))
+            } else {
+                Arc::new(Described::new(name, described, level, files, &factors.singles))
+            };
+            Ok(Stored { bytes: Origin::Computed(bytes), begin: 0, dtype: described.dtype })
+        }
     };
     Ok(Tensor {
         name: &job.name,
@@ -117,21 +151,25 @@ fn tensor<'a>(job: &'a Job, sources: &[&'a dyn Bytes]) -> Result<Tensor<'a>> {
 fn single<'a>(
     job: &'a Job,
     method: Option<&'static Method>,
-    sources: &[&'a dyn Bytes],
+    sources: &Sources<'a>,
     settings: Settings,
 ) -> Result<Box<dyn Operation + 'a>> {
-    let tensor = tensor(job, sources)?;
+    let tensor = tensor(job, sources, settings.level)?;
     let copies = matches!(job.method.name.as_str(), "copy" | "copy_equal");
     let same = tensor.inputs.iter().all(|input| input.dtype == job.dtype);
     let floats = job.dtype.is_float() && tensor.inputs.iter().all(|input| input.dtype.is_float());
     if tensor.inputs.is_empty() || !(if copies { same } else { floats }) {
-        let types = job.inputs.iter().map(|input| input.dtype.name()).collect::<Vec<_>>().join(", ");
+        let types = job.inputs.iter().map(|input| input.dtype().name()).collect::<Vec<_>>().join(", ");
         return Err(Error::plan(format!("{}: cannot {} {types} to {}", job.name, job.method.name, job.dtype)));
     }
     match (job.method.name.as_str(), method) {
         ("copy" | "copy_equal", _) => Ok(Box::new(Copy { tensor })),
         ("cast", _) => float(job, tensor, None, settings),
         ("elect_sign" | "disjoint_mean", _) => float(job, tensor, None, settings),
+        (name, Some(method)) if method.family == Family::Factored => Err(Error::plan(format!(
+            "{}: {name} merges decompositions; a plan names the merge of what they give",
+            job.name
+        ))),
         (_, Some(method)) => float(job, tensor, Some(method), settings),
         (name, None) => Err(Error::plan(format!("{}: unknown method {name:?}", job.name))),
     }
@@ -205,7 +243,7 @@ fn measured(job: &Job, method: &'static Method) -> Result<(bool, Span, Coefficie
             Ok((false, Span::Tensor, Box::new(move |dots| slerp::coefficients(dots, t))))
         }
         "nuslerp" if vectors == 2 => {
-            let weight = |input: &crate::plan::Input| Options::new(method, &input.parameters, true)?.number("weight");
+            let weight = |input: &Input| Options::new(method, &input.parameters, true)?.number("weight");
             let mut weights = [0.0; 2];
             for (weight_of, input) in weights.iter_mut().zip(job.inputs.iter().filter(|input| !input.base)) {
                 *weight_of = weight(input)?;
@@ -231,7 +269,7 @@ fn task_vectors<'a, R: Scan + Element>(
     method: &'static Method,
     jobs: &'a [Job],
     members: &[usize],
-    sources: &[&'a dyn Bytes],
+    sources: &Sources<'a>,
     settings: Settings,
     majority: &Arc<Majority>,
     compiled: &mut [Option<Box<dyn Operation + 'a>>],
@@ -242,7 +280,7 @@ fn task_vectors<'a, R: Scan + Element>(
     let mut recipes = Vec::new();
     for &index in &by_name {
         let job = &jobs[index];
-        let made = tensor(job, sources)?;
+        let made = tensor(job, sources, settings.level)?;
         if !job.dtype.is_float() || made.inputs.iter().any(|input| !input.dtype.is_float()) {
             return Err(Error::plan(format!("{}: {} needs floating-point tensors", job.name, method.name)));
         }

@@ -14,8 +14,11 @@ use crate::kernels::select::{SLACK, Scan};
 use crate::methods::operation::{Buffers, Tensor};
 use crate::methods::threshold::{Entries, Finder, Threshold, sample_size};
 
-/// Neighbouring entries that are sampled together.
+/// Neighbouring entries that are sampled together: as many as a read is worth.
 const RUN: u64 = 512;
+
+/// The same for tensors that are computed while they are read, whose rows differ in scale: a part of every row.
+const COMPUTED_RUN: u64 = 32;
 
 /// Fewer entries than this are all kept rather than sampled.
 const SAMPLED: u64 = 1 << 17;
@@ -50,7 +53,11 @@ impl<R: Real> Search<R> {
 pub struct Domain<'a, R: Real> {
     level: Level,
     tile: u64,
+    /// For each model, whether the base is to be taken away from it.
+    subtracts: Vec<bool>,
     based: bool,
+    /// Neighbouring entries that are sampled together.
+    run: u64,
     members: Vec<Arc<Tensor<'a>>>,
     /// Position of each member's first entry, and the total behind the last.
     starts: Vec<u64>,
@@ -85,10 +92,13 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let trims = matches!(recipe.drop, Drop::Trim | Drop::Window);
         let models = if trims { recipe.models.len() } else { 0 };
         let count = || AtomicUsize::new(members.len());
+        let computed = members.iter().any(|member| member.is_computed());
         Ok(Self {
             level,
             tile,
+            subtracts: recipe.models.iter().map(|model| recipe.based && !model.delta).collect(),
             based: recipe.based,
+            run: if computed { COMPUTED_RUN } else { RUN },
             searches: (0..models).map(|model| Search::new(recipe, model, total, tiles, max_listed)).collect(),
             unsampled: count(),
             unscanned: count(),
@@ -125,9 +135,9 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
             if search.finders().all(|finder| !finder.is_open()) {
                 continue;
             }
-            let mut sample = if total < SAMPLED { None } else { Some(self.draw(model, total, buffers)?) };
+            let sample = if total < SAMPLED { None } else { Some(self.draw(model, total, buffers)?) };
             for finder in search.finders() {
-                finder.set_sample(sample.as_deref_mut());
+                finder.set_sample(sample.as_deref(), self.run as usize);
             }
         }
         Ok(())
@@ -137,13 +147,13 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
     fn draw(&self, model: usize, total: u64, buffers: &mut Buffers) -> Result<Vec<R::Bits>> {
         let size = sample_size(total);
         let mut keys = Vec::with_capacity(size as usize);
-        let runs = size / RUN;
+        let runs = size / self.run;
         for run in 0..runs {
             let place = (u128::from(total) * (2 * u128::from(run) + 1) / (2 * u128::from(runs))) as u64;
             let member = self.starts.partition_point(|&start| start <= place) - 1;
             let (tensor, within) = (&self.members[member], place - self.starts[member]);
-            let end = (within + RUN).min(tensor.elements);
-            let range = end.saturating_sub(RUN)..end;
+            let end = (within + self.run).min(tensor.elements);
+            let range = end.saturating_sub(self.run)..end;
             self.deltas(tensor, model, range, buffers, &mut |_, x: &[R]| {
                 keys.extend(x.iter().map(|x| x.key()));
             })?;
@@ -184,19 +194,26 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         each: &mut dyn FnMut(u64, &[R]),
     ) -> Result<()> {
         let input = model + usize::from(self.based);
-        let [base, tuned] = tensor.read_pair(0, input, &range, buffers)?;
-        let types = [tensor.inputs[0].dtype, tensor.inputs[input].dtype];
+        let dtype = tensor.inputs[input].dtype;
         let (mut b, mut x) = ([R::ZERO; BLOCK], [R::ZERO; BLOCK]);
-        let blocks = base.chunks(BLOCK * types[0].size()).zip(tuned.chunks(BLOCK * types[1].size()));
-        for (block, (base, tuned)) in blocks.enumerate() {
-            let len = tuned.len() / types[1].size();
-            if self.based {
-                R::load(self.level, types[0], base, &mut b[..len]);
-                R::load_delta(self.level, types[1], tuned, &b[..len], &mut x[..len]);
-            } else {
-                R::load(self.level, types[1], tuned, &mut x[..len]);
+        let places = (range.start..).step_by(BLOCK);
+        if !self.subtracts[model] {
+            let tuned = tensor.read_one(input, &range, buffers)?;
+            for (at, tuned) in places.zip(tuned.chunks(BLOCK * dtype.size())) {
+                let x = &mut x[..tuned.len() / dtype.size()];
+                R::load(self.level, dtype, tuned, x);
+                each(at, x);
             }
-            each(range.start + (block * BLOCK) as u64, &x[..len]);
+            return Ok(());
+        }
+        let [base, tuned] = tensor.read_pair(0, input, &range, buffers)?;
+        let base_dtype = tensor.inputs[0].dtype;
+        let blocks = base.chunks(BLOCK * base_dtype.size()).zip(tuned.chunks(BLOCK * dtype.size()));
+        for (at, (base, tuned)) in places.zip(blocks) {
+            let len = tuned.len() / dtype.size();
+            R::load(self.level, base_dtype, base, &mut b[..len]);
+            R::load_delta(self.level, dtype, tuned, &b[..len], &mut x[..len]);
+            each(at, &x[..len]);
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::kernels::consensus::{
 };
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::select::Scan;
-use crate::methods::operation::{Buffers, pieces};
+use crate::methods::operation::Buffers;
 
 /// Working arrays of one block of all models.
 pub struct Workspace<'w, 'a, R: Scan + Element> {
@@ -69,7 +69,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         buffers: &mut Buffers,
         mut each: impl FnMut(u64, &mut Self) -> Result<()>,
     ) -> Result<()> {
-        for piece in pieces(range, self.block) {
+        for piece in self.operation.tensor.pieces(range, self.block) {
             let tiles = self.operation.tensor.read_all(&piece, buffers)?;
             let elements = (piece.end - piece.start) as usize;
             for start in (0..elements).step_by(self.block) {
@@ -92,7 +92,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
             let input = recipe.input(model);
             let (dtype, x) = (inputs[input].dtype, &mut x[..len]);
-            special |= if recipe.based {
+            special |= if recipe.based && !recipe.models[model].delta {
                 R::load_delta(level, dtype, bytes(input), &self.base[..len], x)
             } else {
                 R::load(level, dtype, bytes(input), x)
@@ -145,6 +145,8 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
             2 => self.merge_at_once::<2>(at),
             3 => self.merge_at_once::<3>(at),
             4 => self.merge_at_once::<4>(at),
+            5 => self.merge_at_once::<5>(at),
+            6 => self.merge_at_once::<6>(at),
             _ => false,
         };
         if !merged {

@@ -69,6 +69,8 @@ pub enum KeptCount {
 pub struct Model {
     /// Place in the list of models without the base.
     pub index: usize,
+    /// The input is a task vector already.
+    pub delta: bool,
     pub weight: f64,
     pub density: f64,
     pub gamma: f64,
@@ -181,6 +183,7 @@ impl Model {
         let number = |name, absent| if options.has(name) { options.number(name) } else { Ok(absent) };
         let model = Self {
             index: input.index,
+            delta: input.delta,
             weight: options.number("weight")?,
             density: number("density", 1.0)?,
             gamma: number("gamma", 0.0)?,

@@ -25,19 +25,22 @@ impl<K: Key> Plan<K> {
     /// The plan that lists every key.
     pub const ALL: Self = Self { bracket: Bracket { low: K::ZERO, high: K::MAX }, grid: None };
 
-    /// `rank` of `total` entries are wanted; `sample` is reordered.
-    pub fn from_sample(sample: &mut [K], rank: u64, total: u64, max_listed: usize) -> Self {
+    /// `rank` of `total` entries are wanted; `sample` comes in runs of `run` neighbours.
+    pub fn from_sample(sample: &[K], run: usize, rank: u64, total: u64, max_listed: usize) -> Self {
+        let mut sorted = sample.to_vec();
         let size = sample.len() as f64;
         let share = rank as f64 / total as f64;
-        let deviation = (size * share * (1.0 - share)).sqrt();
-        // Neighbouring entries are alike, so that a sample of runs is worth less than its size: seven deviations, or as
-        // many as the list has room for.
+        let middle = size * share;
+        let pivot = (middle as usize).min(sorted.len().saturating_sub(1));
+        let pivot =
+            if sorted.is_empty() { K::ZERO } else { *sorted.select_nth_unstable_by(pivot, |a, b| b.cmp(a)).1 };
+        let deviation = (size * share * (1.0 - share)).sqrt().max(spread_of_runs(sample, run, pivot));
+        // Seven deviations, or as many as the list has room for.
         let room = max_listed as f64 * 0.8 / total as f64 * size / 2.0;
         let half = (7.0 * deviation).min(room).max(5.0 * deviation) + 8.0;
-        let middle = size * share;
         let mut descending = |place: f64| -> Option<K> {
             let place = place as usize;
-            (place < sample.len()).then(|| *sample.select_nth_unstable_by(place, |a, b| b.cmp(a)).1)
+            (place < sorted.len()).then(|| *sorted.select_nth_unstable_by(place, |a, b| b.cmp(a)).1)
         };
         let high = if middle < half { None } else { descending(middle - half) };
         let low = descending(middle + half).unwrap_or(K::ZERO);
@@ -51,6 +54,21 @@ impl<K: Key> Plan<K> {
             None => Self { bracket, grid: None },
         }
     }
+}
+
+/// How far the count of keys above `pivot` is likely to be off: neighbouring entries are alike, so that a sample of runs
+/// is worth less than its size. (From the differences between runs that follow each other, as the runs are evenly
+/// spread: what changes slowly along the data does not make the count wrong.)
+fn spread_of_runs<K: Key>(sample: &[K], run: usize, pivot: K) -> f64 {
+    let above = |run: &[K]| run.iter().filter(|&&key| key > pivot).count() as f64;
+    let mut runs = sample.chunks(run.max(1)).map(above);
+    let Some(mut last) = runs.next() else { return 0.0 };
+    let mut squares = 0.0;
+    for count in runs {
+        squares += (count - last) * (count - last);
+        last = count;
+    }
+    (squares / 2.0).sqrt()
 }
 
 /// The finest grid with few enough bins, if most of the sample lies on it.

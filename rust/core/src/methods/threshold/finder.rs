@@ -108,10 +108,11 @@ impl<R: Real> Finder<R> {
         self.threshold.get().copied().unwrap_or(Threshold::NOTHING)
     }
 
-    /// Sets the bracket. `sample` is reordered; `None` where there are too few entries to sample.
-    pub fn set_sample(&self, sample: Option<&mut [R::Bits]>) {
+    /// Sets the bracket. `sample` comes in runs of neighbours; `None` where there are too few entries
+    /// to sample.
+    pub fn set_sample(&self, sample: Option<&[R::Bits]>, run: usize) {
         let plan =
-            sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, self.rank, self.total, self.max_listed));
+            sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, run, self.rank, self.total, self.max_listed));
         let _ = self.plan.set(plan);
         let empty = || Mutex::new(Span { above: 0, grid: Vec::new(), list: Vec::new() });
         *self.spans.write().unwrap_or_else(PoisonError::into_inner) =

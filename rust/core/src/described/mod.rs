@@ -1,0 +1,307 @@
+//! Tensors that are computed while they are read: a base with adapters, an update from its factors, a concatenation.
+//!
+//! To a method they are stored bytes like any other; no merged copy is ever made.
+
+mod factors;
+
+use std::ops::Range;
+
+pub use factors::Factors;
+use factors::Packed;
+
+use crate::error::{Error, Result};
+use crate::kernels::convert::Element;
+use crate::kernels::level::Level;
+use crate::kernels::product::{Panel, ROWS, Target, pack_rows};
+use crate::plan::{Block, Description, Factor, Place, Product};
+use crate::source::Bytes;
+
+/// The bytes of a described tensor.
+pub struct Described<'a, R> {
+    name: &'a str,
+    description: &'a Description,
+    level: Level,
+    sources: Vec<&'a dyn Bytes>,
+    factors: &'a Factors<R>,
+}
+
+impl<'a, R: Panel + Element> Described<'a, R> {
+    pub fn new(
+        name: &'a str,
+        description: &'a Description,
+        level: Level,
+        sources: &[&'a dyn Bytes],
+        factors: &'a Factors<R>,
+    ) -> Self {
+        Self { name, description, level, sources: sources.to_vec(), factors }
+    }
+
+    fn columns(&self) -> usize {
+        self.description.columns as usize
+    }
+
+    /// Reads stored elements. Says whether any is infinite or NaN.
+    fn load(&self, place: Place, first: u64, out: &mut [R], bytes: &mut Vec<u8>) -> Result<bool> {
+        let size = place.dtype.size();
+        let source =
+            self.sources.get(place.file).ok_or_else(|| Error::plan("a described tensor has no such file"))?;
+        let stored = source.read(place.offset + first * size as u64, out.len() * size, bytes)?;
+        Ok(R::load(self.level, place.dtype, stored, out))
+    }
+
+    /// Reads elements of a factor, which have to be finite: a row or a column of NaN would not show what it came from.
+    fn load_factor(&self, place: Place, first: u64, out: &mut [R], bytes: &mut Vec<u8>) -> Result<()> {
+        if self.load(place, first, out, bytes)? {
+            return Err(Error::tensor(
+                self.name,
+                "a factor of its adapter holds NaN or infinities, which are refused",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Computes the elements of `range`.
+    fn compute(&self, range: &Range<u64>, out: &mut [R]) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let description = self.description;
+        let mut bytes = Vec::new();
+        let mut products = description.products.iter().filter(|product| product.rank > 0).peekable();
+        // What is added to −0 stays what it is, −0 too. A first product takes the place of what is there.
+        let mut adds = !description.blocks.is_empty();
+        if adds || products.peek().is_none() {
+            out.fill(if adds { -R::ZERO } else { R::ZERO });
+        }
+        for block in &description.blocks {
+            self.add_block(block, range, out, &mut bytes)?;
+        }
+        for product in products {
+            self.add_product(product, adds, range, out, &mut bytes)?;
+            adds = true;
+        }
+        if let Some(new) = &description.replaced {
+            let mut row = vec![R::ZERO; self.columns()];
+            for (place, &index) in new.rows.iter().enumerate() {
+                let Some((begin, span)) = self.part_of_row(index, range) else { continue };
+                let row = &mut row[span.clone()];
+                self.load(new.place, (place * self.columns() + span.start) as u64, row, &mut bytes)?;
+                for (out, &new_one) in out[begin..].iter_mut().zip(row.iter()) {
+                    *out = if new.scale == 1.0 { new_one } else { *out + R::of(new.scale) * (new_one - *out) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the part of a row that lies in `range` begins in it, and which columns it covers.
+    fn part_of_row(&self, row: u64, range: &Range<u64>) -> Option<(usize, Range<usize>)> {
+        let first = row * self.description.columns;
+        let (begin, end) = (range.start.max(first), range.end.min(first + self.description.columns));
+        (begin < end).then(|| ((begin - range.start) as usize, (begin - first) as usize..(end - first) as usize))
+    }
+
+    /// The rows that `range` touches.
+    fn rows(&self, range: &Range<u64>) -> Range<u64> {
+        let columns = self.description.columns.max(1);
+        range.start / columns..range.end.div_ceil(columns)
+    }
+
+    fn add_block(&self, block: &Block, range: &Range<u64>, out: &mut [R], bytes: &mut Vec<u8>) -> Result<()> {
+        let mut add = |first: u64, out: &mut [R], stored: &mut Vec<R>| -> Result<()> {
+            stored.resize(out.len(), R::ZERO);
+            self.load(block.place, first, stored, bytes)?;
+            if block.scale == 1.0 {
+                out.iter_mut().zip(stored).for_each(|(out, x)| *out += *x);
+            } else {
+                crate::kernels::combine::add_scaled(self.level, out, stored, R::of(block.scale));
+            }
+            Ok(())
+        };
+        let mut stored = Vec::new();
+        if block.columns == self.description.columns {
+            // Whole rows lie one behind the other, in the file too.
+            let first = block.row * block.columns;
+            let (begin, end) = (range.start.max(first), range.end.min(first + block.rows * block.columns));
+            if begin < end {
+                let part = (begin - range.start) as usize..(end - range.start) as usize;
+                add(begin - first, &mut out[part], &mut stored)?;
+            }
+            return Ok(());
+        }
+        let touched = self.rows(range);
+        for row in touched.start.max(block.row)..touched.end.min(block.row + block.rows) {
+            let Some((begin, span)) = self.part_of_row(row, range) else { continue };
+            let (left, right) = (block.column as usize, (block.column + block.columns) as usize);
+            let (from, to) = (span.start.max(left), span.end.min(right));
+            if from < to {
+                let first = (row - block.row) * block.columns + (from - left) as u64;
+                let begin = begin + from - span.start;
+                add(first, &mut out[begin..begin + to - from], &mut stored)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_product(
+        &self,
+        product: &Product,
+        adds: bool,
+        range: &Range<u64>,
+        out: &mut [R],
+        bytes: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (rank, columns) = (product.rank as usize, self.columns());
+        if rank == 0 || out.is_empty() {
+            return Ok(());
+        }
+        let rows = self.rows(range);
+        let left = self.left(&product.left, rank, &rows, bytes)?;
+        let key = product.right.key(product.rank, self.description.columns);
+        let packed = self.factors.get(key, || self.pack(&product.right, rank))?;
+        let left = pack_rows(&left, rank);
+        for panel in 0..columns.div_ceil(R::WIDTH) {
+            let all = panel * R::WIDTH..((panel + 1) * R::WIDTH).min(columns);
+            // Only the first row and the last may have a part of the panel's columns: then they go by themselves.
+            let held = |row: u64| {
+                let span = self.part_of_row(row, range).map_or(0..0, |(_, span)| span);
+                span.start.max(all.start)..span.end.min(all.end)
+            };
+            for (block, left) in left.chunks(ROWS * rank).enumerate() {
+                let top = rows.start + (block * ROWS) as u64;
+                let bottom = (top + ROWS as u64).min(rows.end);
+                let mut multiply = |these: Range<u64>, wanted: Range<usize>| {
+                    if these.is_empty() || wanted.is_empty() {
+                        return;
+                    }
+                    let at = these.start * columns as u64 + wanted.start as u64 - range.start;
+                    let target = Target {
+                        out: &mut out[at as usize..],
+                        stride: columns,
+                        rows: (these.start - top) as usize..(these.end - top) as usize,
+                        columns: wanted.start - all.start..wanted.end - all.start,
+                        adds,
+                        scale: R::of(product.scale),
+                    };
+                    R::multiply(self.level, left, packed.panel(panel), target);
+                };
+                let (mut first, mut last) = (top, bottom);
+                if held(first) != all {
+                    multiply(first..first + 1, held(first));
+                    first += 1;
+                }
+                if first < last && held(last - 1) != all {
+                    last -= 1;
+                    multiply(last..last + 1, held(last));
+                }
+                multiply(first..last, all.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a left factor.
+    fn left(&self, factor: &Factor, rank: usize, rows: &Range<u64>, bytes: &mut Vec<u8>) -> Result<Vec<R>> {
+        let count = (rows.end - rows.start) as usize;
+        let mut left = vec![R::ZERO; count * rank];
+        if !factor.transposed {
+            self.load_factor(factor.place, rows.start * rank as u64, &mut left, bytes)?;
+            return Ok(left);
+        }
+        let mut column = vec![R::ZERO; count];
+        for k in 0..rank {
+            self.load_factor(factor.place, k as u64 * self.description.rows + rows.start, &mut column, bytes)?;
+            left[k..].iter_mut().step_by(rank).zip(&column).for_each(|(left, &x)| *left = x);
+        }
+        Ok(left)
+    }
+
+    /// A right factor, unpacked. (Its row number k holds element (k, column); the transpose has them in a column.)
+    fn pack(&self, factor: &Factor, rank: usize) -> Result<Packed<R>> {
+        let columns = self.columns();
+        let mut packed = Packed::new(rank, columns);
+        let mut bytes = Vec::new();
+        if !factor.transposed {
+            let mut row = vec![R::ZERO; columns];
+            for k in 0..rank {
+                self.load_factor(factor.place, (k * columns) as u64, &mut row, &mut bytes)?;
+                packed.put_row(k, 0, &row);
+            }
+            return Ok(packed);
+        }
+        let step = R::WIDTH * 4;
+        let mut stored = vec![R::ZERO; step * rank];
+        let mut row = vec![R::ZERO; step];
+        for first in (0..columns).step_by(step) {
+            let count = step.min(columns - first);
+            self.load_factor(factor.place, (first * rank) as u64, &mut stored[..count * rank], &mut bytes)?;
+            for k in 0..rank {
+                row.iter_mut().zip(stored[k..count * rank].iter().step_by(rank)).for_each(|(row, &x)| *row = x);
+                packed.put_row(k, first, &row[..count]);
+            }
+        }
+        Ok(packed)
+    }
+
+    /// Brings whole rows to the norms that are stored for them; a row of zeros stays as it is.
+    fn bring_to_norm(&self, magnitude: Place, first_row: u64, out: &mut [R]) -> Result<()> {
+        let columns = self.columns();
+        let mut norms = vec![R::ZERO; out.len() / columns];
+        self.load(magnitude, first_row, &mut norms, &mut Vec::new())?;
+        for (row, wanted) in out.chunks_mut(columns).zip(norms) {
+            let norm = row.iter().map(|x| x.to_f64() * x.to_f64()).sum::<f64>().sqrt();
+            if norm > 0.0 {
+                let factor = R::of(wanted.to_f64() / norm);
+                row.iter_mut().for_each(|x| *x = factor * *x);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<R: Panel + Element> Bytes for Described<'_, R> {
+    fn read<'a>(&'a self, begin: u64, len: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]> {
+        let size = size_of::<R>();
+        let range = begin / size as u64..begin / size as u64 + (len / size) as u64;
+        if self.description.elements().is_none_or(|elements| range.end > elements) {
+            return Err(Error::tensor(self.name, "more of it is read than is described"));
+        }
+        // Whole rows where norms are taken of them.
+        let whole = match self.description.magnitude {
+            Some(_) if self.columns() > 0 => {
+                let rows = self.rows(&range);
+                rows.start * self.description.columns..rows.end * self.description.columns
+            }
+            _ => range.clone(),
+        };
+        let elements = (whole.end - whole.start) as usize;
+        buffer.resize(buffer.len().max((elements + 1) * size), 0);
+        // SAFETY: every bit pattern is a value of the floating-point type R, and of the bytes that it is seen as.
+        let (unaligned, out, _) = unsafe { buffer.align_to_mut::<R>() };
+        let start = unaligned.len() + (range.start - whole.start) as usize * size;
+        let out = &mut out[..elements];
+        self.compute(&whole, out)?;
+        if let Some(magnitude) = self.description.magnitude
+            && elements > 0
+        {
+            self.bring_to_norm(magnitude, whole.start / self.description.columns, out)?;
+        }
+        Ok(&buffer[start..start + len])
+    }
+
+    /// What follows the factors through the file is the base.
+    fn release(&self, begin: u64, len: u64) {
+        let size = size_of::<R>() as u64;
+        for block in &self.description.blocks {
+            if block.columns == self.description.columns && block.row == 0 {
+                let stored = block.place.dtype.size() as u64;
+                if let Some(source) = self.sources.get(block.place.file) {
+                    source.release(block.place.offset + begin / size * stored, len / size * stored);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

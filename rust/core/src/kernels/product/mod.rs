@@ -1,0 +1,190 @@
+//! Products of a left matrix with a panel of a right one: what low-rank updates are multiplied out with.
+//!
+//! Every element is Σ over the rank in ascending order, each step one fused multiply-add, so that neither the cut into
+//! tiles nor the instruction set changes a bit of it. (Machines without the instruction get it from the C library.)
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+use super::level::{Level, Set, multiversion};
+use super::real::Real;
+
+/// Columns of a panel in f32: eight rows of it fill the sixteen registers that AVX-512 leaves for sums.
+pub const PANEL_F32: usize = 32;
+pub const PANEL_F64: usize = 16;
+
+/// Rows of a left factor that go through a panel together: their sums stay in registers.
+pub const ROWS: usize = 8;
+
+/// Rows of `rank` elements as [`Panel::multiply`] takes them: [`ROWS`] together, transposed, the last ones filled up
+/// with zeros.
+pub fn pack_rows<R: Real>(rows: &[R], rank: usize) -> Vec<R> {
+    let mut packed = vec![R::ZERO; (rows.len() / rank.max(1)).next_multiple_of(ROWS) * rank];
+    for (rows, packed) in rows.chunks(ROWS * rank.max(1)).zip(packed.chunks_mut(ROWS * rank.max(1))) {
+        for (place, row) in rows.chunks(rank).enumerate() {
+            packed[place..].iter_mut().step_by(ROWS).zip(row).for_each(|(packed, &x)| *packed = x);
+        }
+    }
+    packed
+}
+
+/// Where sums go: columns of rows that lie `stride` elements apart.
+pub struct Target<'o, R> {
+    /// From the first element of the first row on.
+    pub out: &'o mut [R],
+    pub stride: usize,
+    /// Rows and columns of the sums that are wanted.
+    pub rows: Range<usize>,
+    pub columns: Range<usize>,
+    /// Add to what is there, rather than take its place.
+    pub adds: bool,
+    pub scale: R,
+}
+
+/// A type that products are computed in, and the width of its panels.
+pub trait Panel: Real {
+    const WIDTH: usize;
+
+    /// target ← (target +) scale · left · panel: `left` has a row of [`ROWS`] for each step of the rank (it is
+    /// transposed), `panel` one of [`Panel::WIDTH`].
+    fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>);
+}
+
+impl Panel for f32 {
+    const WIDTH: usize = PANEL_F32;
+
+    fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
+        let mut sums = MaybeUninit::uninit();
+        let sums = sums_f32(level, left.as_chunks().0, panel.as_chunks().0, &mut sums);
+        place(level, sums, target);
+    }
+}
+
+impl Panel for f64 {
+    const WIDTH: usize = PANEL_F64;
+
+    fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
+        let mut sums = MaybeUninit::uninit();
+        let sums = sums_f64(level, left.as_chunks().0, panel.as_chunks().0, &mut sums);
+        place(level, sums, target);
+    }
+}
+
+macro_rules! dispatch {
+    ($name:ident, $real:ty, $width:ident) => {
+        /// Sums of products of [`ROWS`] rows with a panel.
+        fn $name<'o>(
+            level: Level,
+            left: &[[$real; ROWS]],
+            panel: &[[$real; $width]],
+            out: &'o mut MaybeUninit<[[$real; $width]; ROWS]>,
+        ) -> &'o [[$real; $width]; ROWS] {
+            match level.0 {
+                // SAFETY: a `Level` exists only where the machine was found to have its instructions.
+                #[cfg(target_arch = "x86_64")]
+                Set::Avx512 => unsafe { avx512::$name(left, panel, out) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Set::Avx2 => unsafe { avx2::$name(left, panel, out) },
+                _ => plain(left, panel, out),
+            }
+        }
+    };
+}
+
+dispatch!(sums_f32, f32, PANEL_F32);
+dispatch!(sums_f64, f64, PANEL_F64);
+
+fn plain<'o, R: Real, const W: usize>(
+    left: &[[R; ROWS]],
+    panel: &[[R; W]],
+    out: &'o mut MaybeUninit<[[R; W]; ROWS]>,
+) -> &'o [[R; W]; ROWS] {
+    let out = out.write([[R::ZERO; W]; ROWS]);
+    for (factors, right) in left.iter().zip(panel) {
+        for (sums, &factor) in out.iter_mut().zip(factors) {
+            for (sum, &right) in sums.iter_mut().zip(right) {
+                *sum = factor.mul_add(right, *sum);
+            }
+        }
+    }
+    out
+}
+
+multiversion! {
+    fn place<R: Real; const W>(sums: &[[R; W]; ROWS], target: Target<'_, R>) {
+        let Target { out, stride, rows, columns, adds, scale } = target;
+        for (sums, out) in sums[rows].iter().zip(out.chunks_mut(stride)) {
+            for (out, &sum) in out.iter_mut().zip(&sums[columns.clone()]) {
+                let scaled = scale * sum;
+                *out = if adds { *out + scaled } else { scaled };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Sums of `ROWS` rows by plain loops.
+    fn naive<R: Real>(left: &[R], panel: &[R], width: usize) -> Vec<R> {
+        let places = (0..ROWS * width).map(|i| (i / width, i % width));
+        let sum = |(row, column): (usize, usize)| {
+            let steps = left.iter().skip(row).step_by(ROWS).zip(panel.iter().skip(column).step_by(width));
+            steps.fold(R::ZERO, |sum, (&a, &b)| a.mul_add(b, sum))
+        };
+        places.map(sum).collect()
+    }
+
+    fn check<R: Panel>(left: &[R], panel: &[R], rows: Range<usize>, columns: Range<usize>) {
+        let expected = naive(left, panel, R::WIDTH);
+        let stride = columns.len() + 3;
+        for level in Level::available() {
+            for adds in [false, true] {
+                let mut out = vec![R::ONE; rows.len() * stride];
+                let (rows, columns) = (rows.clone(), columns.clone());
+                let scale = R::of(0.5);
+                R::multiply(
+                    level,
+                    left,
+                    panel,
+                    Target { out: &mut out, stride, rows: rows.clone(), columns: columns.clone(), adds, scale },
+                );
+                for (out, row) in out.chunks(stride).zip(rows) {
+                    let sums = &expected[row * R::WIDTH..][columns.clone()];
+                    let wanted: Vec<R> =
+                        sums.iter().map(|&sum| if adds { R::ONE + scale * sum } else { scale * sum }).collect();
+                    assert_eq!(out[..columns.len()], wanted);
+                    assert!(out[columns.len()..].iter().all(|&x| x == R::ONE));
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_level_gives_the_bits_of_the_plain_loop(
+            rank in 0usize..9, row in 0usize..ROWS, rows in 1usize..=ROWS, column in 0usize..32, width in 1usize..=32, seed in any::<u32>(),
+        ) {
+            let mut state = seed;
+            let mut next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / 8_388_608.0 - 1.0
+            };
+            let left: Vec<f32> = (0..rank * ROWS).map(|_| next()).collect();
+            let panel: Vec<f32> = (0..rank * PANEL_F32).map(|_| next()).collect();
+            let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            let rows = row..(row + rows).min(ROWS);
+            check(&left, &panel, rows.clone(), column..(column + width).min(PANEL_F32));
+            let column = column % PANEL_F64;
+            check(&wide(&left), &wide(&panel[..rank * PANEL_F64]), rows, column..(column + width).min(PANEL_F64));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Bases that the updates of whole models share (KnOTS), module by module: one a thread.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use faer::{MatMut, MatRef};
+use serde::{Deserialize, Serialize};
+
+use super::budget::{Budget, DEFAULT_MEMORY};
+use super::hooks::Hooks;
+use super::truncate::factors_file::FactorsFile;
+use super::work::{RunFactors, Settings, Sources, Work, compile};
+use super::{Options, Read};
+use crate::dtype::Dtype;
+use crate::error::{Error, Result};
+use crate::kernels::level::Level;
+use crate::methods::operation::{Buffers, Tiling};
+use crate::plan::{Job, Plan};
+use crate::source::{Bytes, InputFile, ReadMode, open_all};
+use crate::truncated::joint::{Joint, Route, Tolerance, Updates, Wanted, joint, workspace};
+
+/// Which jobs of a plan make the updates of a module.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    pub tolerance: Tolerance,
+    #[serde(default)]
+    pub rank: Option<usize>,
+    /// Updates lie one above the other and share Vᵀ; otherwise they lie side by side and share U.
+    #[serde(default)]
+    pub by_rows: bool,
+    pub modules: Vec<Module>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Module {
+    pub name: String,
+    /// Each makes an update in F32; all have one shape.
+    pub jobs: Vec<usize>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub modules: Vec<ModuleReport>,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub seconds: f64,
+    pub threads: usize,
+    pub peak_bytes: u64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ModuleReport {
+    pub name: String,
+    pub rank: usize,
+    pub sigma: Vec<f64>,
+    /// The smallest relative gap between singular values that are kept; where it is next to nothing, the basis is not
+    /// unique.
+    pub min_gap: f64,
+    pub route: Route,
+}
+
+/// The cut of a run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Cut {
+    pub threads: usize,
+    pub peak_bytes: u64,
+    #[serde(skip)]
+    budget: Budget,
+    /// Bytes that a module may use beside an update.
+    #[serde(skip)]
+    each: u64,
+}
+
+/// Rows of the shared side, and columns.
+fn sides(job: &Job, by_rows: bool) -> (u64, u64) {
+    match job.shape[..] {
+        [rows, columns] if by_rows => (columns, rows),
+        [rows, columns] => (rows, columns),
+        _ => (0, 0),
+    }
+}
+
+impl Request {
+    fn check(&self, plan: &Plan) -> Result<()> {
+        plan.check()?;
+        for module in &self.modules {
+            let jobs = module.jobs.iter().map(|&job| plan.jobs.get(job)).collect::<Option<Vec<_>>>();
+            let alike = |jobs: &[&Job]| {
+                jobs.iter().all(|job| job.shape.len() == 2 && job.dtype == Dtype::F32 && job.shape == jobs[0].shape)
+            };
+            if !jobs.is_some_and(|jobs| !jobs.is_empty() && alike(&jobs)) {
+                return Err(Error::tensor(&module.name, "its updates are no matrices of one shape in F32"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As many threads as the memory allows; a module that does not fit alone is refused by name.
+    pub fn cut(&self, plan: &Plan, options: &Options) -> Result<Cut> {
+        self.check(plan)?;
+        let memory = options.memory.unwrap_or(DEFAULT_MEMORY);
+        let needs = |module: &Module| {
+            let (rows, columns) = sides(&plan.jobs[module.jobs[0]], self.by_rows);
+            // The update that is loaded, and the coordinates on their way to the file.
+            rows * columns * 4 + workspace(rows, columns, module.jobs.len() as u64)
+        };
+        let largest = self.modules.iter().max_by_key(|module| needs(module));
+        let each = largest.map_or(0, needs);
+        let mut threads =
+            options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        threads = threads.clamp(1, self.modules.len().max(1));
+        loop {
+            let held = threads as u64 * each;
+            match Budget::new(plan, memory.saturating_sub(held), threads, options.tile) {
+                Ok(budget) => {
+                    let spare = memory.saturating_sub(held + budget.peak_bytes) / threads as u64;
+                    return Ok(Cut { threads, peak_bytes: held + budget.peak_bytes, budget, each: each + spare });
+                }
+                Err(Error::Memory { .. }) if threads > 1 => threads /= 2,
+                Err(Error::Memory { needed, .. }) => {
+                    let name = largest.map_or("", |module| &module.name);
+                    let (needed, allowed) = ((needed + held).div_ceil(1 << 20), memory >> 20);
+                    return Err(Error::tensor(
+                        name,
+                        format!(
+                            "the basis that its updates share takes {needed} MiB of memory, {allowed} MiB are allowed: \
+                             allow more with --memory, or merge without KnOTS"
+                        ),
+                    ));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Writes the bases and coordinates of all modules to `out`: `M.basis` and `M.I` for update I of module M.
+pub fn joint_plan(plan: &Plan, request: &Request, out: &Path, options: &Options, hooks: &Hooks) -> Result<Report> {
+    let began = Instant::now();
+    let cut = request.cut(plan, options)?;
+    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
+    let files = open_all(&plan.files, mode)?;
+    plan.check_ranges(&files.iter().map(InputFile::data_bytes).collect::<Vec<_>>())?;
+    let factors = RunFactors::new(cut.budget.factor_bytes);
+    let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
+    let (tile, max_listed) = (cut.budget.tile, cut.budget.max_listed);
+    let works =
+        compile(&plan.jobs, &sources, Settings { level: Level::detect(), seed: plan.seed, tile, max_listed })?;
+    if works.iter().any(|work| !work.operation.measures().is_empty() || work.operation.tiling() != Tiling::Flat) {
+        return Err(Error::plan("an update is made in one pass"));
+    }
+    // Every update is read twice.
+    let bytes_read = 2 * works.iter().map(|work| work.elements * work.bytes_in).sum::<u64>();
+    hooks.set_totals(bytes_read, request.modules.len());
+    let tensors = request.modules.iter().map(|module| module.jobs.len() + 1).sum();
+    let file = FactorsFile::create(out, tensors)?;
+    let run = Run { plan, request, works: &works, file: &file, hooks, cut };
+    let modules = run.all()?;
+    let bytes_written = file.finish()?;
+    files.iter().try_for_each(InputFile::require_unchanged)?;
+    let Cut { threads, peak_bytes, .. } = cut;
+    Ok(Report { modules, bytes_read, bytes_written, seconds: began.elapsed().as_secs_f64(), threads, peak_bytes })
+}
+
+struct Run<'a, 'w> {
+    plan: &'a Plan,
+    request: &'a Request,
+    works: &'a [Work<'w>],
+    file: &'a FactorsFile,
+    hooks: &'a Hooks,
+    cut: Cut,
+}
+
+impl Run<'_, '_> {
+    /// The largest modules first, each by one thread.
+    fn all(&self) -> Result<Vec<ModuleReport>> {
+        let size = |&module: &usize| {
+            let (rows, columns) = sides(&self.plan.jobs[self.request.modules[module].jobs[0]], self.request.by_rows);
+            std::cmp::Reverse(workspace(rows, columns, self.request.modules[module].jobs.len() as u64))
+        };
+        let mut order: Vec<usize> = (0..self.request.modules.len()).collect();
+        order.sort_by_key(size);
+        let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let reports: Vec<Mutex<Option<Result<ModuleReport>>>> = order.iter().map(|_| Mutex::default()).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..self.cut.threads {
+                scope.spawn(|| {
+                    while let Some(&module) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if stopped.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        let found = self.module(module);
+                        stopped.fetch_or(found.is_err(), Ordering::Relaxed);
+                        *reports[module].lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                    }
+                });
+            }
+        });
+        let found = reports.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        if found.len() == order.len() { Ok(found) } else { Err(Error::plan("a module was not finished")) }
+    }
+
+    fn module(&self, index: usize) -> Result<ModuleReport> {
+        let module = &self.request.modules[index];
+        let job = &self.plan.jobs[module.jobs[0]];
+        let mut updates = Loaded {
+            run: self,
+            jobs: &module.jobs,
+            module: index,
+            shape: sides(job, self.request.by_rows),
+            data: vec![0.0; job.elements() as usize],
+            buffers: Buffers::default(),
+        };
+        let wanted = Wanted { tolerance: self.request.tolerance, rank: self.request.rank, memory: self.cut.each };
+        self.hooks.begin(module.jobs[0], false);
+        let Joint { basis, sigma, rank, route } = joint(&mut updates, wanted, &module.name)?;
+        drop(updates);
+        self.add(&format!("{index}.basis"), basis.as_ref())?;
+        self.hooks.add_tensor();
+        let gap = |pair: &[f64]| (pair[0] - pair[1]) / pair[0];
+        let min_gap = sigma[..rank].windows(2).map(gap).fold(1.0, f64::min);
+        Ok(ModuleReport { name: module.name.clone(), rank, sigma, min_gap, route })
+    }
+
+    /// Writes a matrix of the shared side's orientation as the model has it.
+    fn add(&self, name: &str, matrix: MatRef<'_, f32>) -> Result<()> {
+        let matrix = if self.request.by_rows { matrix.transpose() } else { matrix };
+        let (rows, columns) = (matrix.nrows(), matrix.ncols());
+        let mut data = vec![0.0; rows * columns];
+        MatMut::from_row_major_slice_mut(&mut data, rows, columns).copy_from(matrix);
+        self.file.add(name, [rows as u64, columns as u64], &data)
+    }
+}
+
+/// One module's updates, made anew each time they are asked for.
+struct Loaded<'a, 'w> {
+    run: &'a Run<'a, 'w>,
+    jobs: &'a [usize],
+    module: usize,
+    shape: (u64, u64),
+    data: Vec<f32>,
+    buffers: Buffers,
+}
+
+impl Updates for Loaded<'_, '_> {
+    fn shape(&self) -> (usize, usize, usize) {
+        (self.shape.0 as usize, self.shape.1 as usize, self.jobs.len())
+    }
+
+    fn with(&mut self, index: usize, with: &mut dyn FnMut(MatRef<'_, f32>) -> Result<()>) -> Result<()> {
+        let work = &self.run.works[self.jobs[index]];
+        let mut bytes = Vec::new();
+        for start in (0..work.elements).step_by(self.run.cut.budget.tile as usize) {
+            if self.run.hooks.is_cancelled() {
+                return Err(Error::Interrupted);
+            }
+            let range = start..(start + self.run.cut.budget.tile).min(work.elements);
+            let place = &mut self.data[range.start as usize..range.end as usize];
+            bytes.resize(place.len() * 4, 0);
+            work.operation.merge(range, &mut self.buffers, &mut bytes)?;
+            place.iter_mut().zip(bytes.as_chunks().0).for_each(|(x, &bytes)| *x = f32::from_le_bytes(bytes));
+            self.run.hooks.add_bytes(place.len() as u64 * work.bytes_in);
+        }
+        let (rows, columns) = (self.shape.0 as usize, self.shape.1 as usize);
+        if self.run.request.by_rows {
+            with(MatRef::from_row_major_slice(&self.data, columns, rows).transpose())
+        } else {
+            with(MatRef::from_row_major_slice(&self.data, rows, columns))
+        }
+    }
+
+    fn coordinates(&mut self, index: usize, found: MatRef<'_, f32>) -> Result<()> {
+        self.run.add(&format!("{}.{index}", self.module), found)
+    }
+}
