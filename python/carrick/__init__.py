@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import carrick.adapters as adapters  # noqa: F401, PLR0402
     import carrick.arrays as arrays  # noqa: F401, PLR0402
     from carrick.checkpoints import open_checkpoint as open  # noqa: A004, F401
     from carrick.errors import CarrickError as CarrickError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from carrick.merge import merge as merge
     from carrick.merge import plan as plan
     from carrick.report import MergeReport as MergeReport
+    from carrick.similarity import Similarity as Similarity
+    from carrick.similarity import similarity as similarity
 
 __version__ = "0.1.0"
 
@@ -33,10 +36,13 @@ _ORIGIN = {
     "FormatError": ("carrick.errors", "FormatError"),
     "MergeReport": ("carrick.report", "MergeReport"),
     "PlanError": ("carrick.errors", "PlanError"),
+    "Similarity": ("carrick.similarity", "Similarity"),
+    "adapters": ("carrick.adapters", None),
     "arrays": ("carrick.arrays", None),
     "merge": ("carrick.merge", "merge"),
     "open": ("carrick.checkpoints", "open_checkpoint"),
     "plan": ("carrick.merge", "plan"),
+    "similarity": ("carrick.similarity", "similarity"),
 }
 
 __all__ = [*_ORIGIN, "__version__"]  # noqa: PLE0604  (strings, which the rule cannot see)

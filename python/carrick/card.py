@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from carrick import __version__
-from carrick.names import public_name, without_paths
+from carrick.names import full_name, public_name, without_paths
 from carrick.summary import options_by_method, parameters_by_model, plain
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def model_card(plan: Plan) -> str:
     parts = [
         _front_matter(plan),
         f"# {_title(plan)}",
-        f"A merge of {_listing([public_name(model) for model in _merged(meta)])} by `{meta['method']}`"
+        f"A merge of {_listing([full_name(model) for model in _merged(meta)])} by `{meta['method']}`"
         + (f" (variant `{meta['variant']}`)" if meta["variant"] else "")
         + f", made with Carrick {__version__}.",
         "## Models",
@@ -35,7 +35,8 @@ def model_card(plan: Plan) -> str:
 
 def _front_matter(plan: Plan) -> str:
     lines = ["---"]
-    names = dict.fromkeys(public_name(model) for model in plan.meta["models"])
+    models = plan.meta["models"]
+    names = dict.fromkeys(public_name(one) for model in models for one in (model, *model.get("adapters", [])))
     # A JSON string is a YAML string: names with colons or hashes stay whole.
     lines += ["base_model:", *(f"- {json.dumps(name)}" for name in names)]
     if plan.meta["config_json"] is not None:
@@ -45,7 +46,7 @@ def _front_matter(plan: Plan) -> str:
 
 
 def _title(plan: Plan) -> str:
-    return str(plan.meta["document"] or f"{public_name(plan.meta['models'][0])}, merged")
+    return str(plan.meta["document"] or f"{full_name(plan.meta['models'][0])}, merged")
 
 
 def _merged(meta: dict[str, Any]) -> list[dict[str, Any]]:
@@ -63,7 +64,7 @@ def _models(plan: Plan) -> str:
     columns = list(dict.fromkeys(name for found in values for name in found))
     rows = [
         [
-            public_name(model),
+            full_name(model),
             model["role"],
             *(plain(found[name]) if name in found else "" for name in columns),
             str(model["revision"] or ""),

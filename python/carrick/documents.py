@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carrick.config import Document
+    from carrick.plan import ShardSize
 
 SUFFIX = ".carrick-intermediates"
 
@@ -43,13 +44,13 @@ class Series:
         config: str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]],
         out: Path | None,
         *,
-        shard_size: int | None = None,
+        shard_size: ShardSize | None = None,
         seed: int | None = None,
         download: bool = False,
     ) -> None:
         self.documents: list[Document] = load(config)
         self.out = out
-        self._shard_size = DEFAULT_SHARD_SIZE if shard_size is None else shard_size
+        self._shard_size: ShardSize = DEFAULT_SHARD_SIZE if shard_size is None else shard_size
         if seed is not None and not 0 <= seed < 1 << 64:
             raise ConfigError(f"seed is {seed}: it must be a whole number from 0 to 2**64 - 1")
         self._seed = seed

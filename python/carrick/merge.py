@@ -13,10 +13,12 @@ from carrick import _core
 from carrick.documents import Series
 from carrick.errors import CarrickError, ConfigError
 from carrick.finish import check_meta, companions, write_companions
+from carrick.knots.modules import scratch_bytes
+from carrick.knots.run import prepare
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
 from carrick.output_folder import check_replaceable
 from carrick.partial import JOURNAL, PartialFolder
-from carrick.plan import Plan, check_output_of_plan, estimate_of, load_plan
+from carrick.plan import KEEP, Plan, check_output_of_plan, estimate_of, load_plan
 from carrick.plan.output import check_room
 from carrick.progress import listener
 from carrick.record import NAME as RECORD
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from carrick.finish import Companions
+    from carrick.plan import ShardSize
     from carrick.progress import Progress
 
     Config = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -83,7 +86,7 @@ def merge(
     threads
         Worker threads; all usable CPUs by default.
     shard_size
-        Largest shard, such as ``"5GB"`` (the default) or bytes.
+        Largest shard, such as ``"5GB"`` (the default) or bytes; ``"keep"`` keeps the base's shards.
     seed
         Key of the random masks; over the configuration's, 0 by default.
     dry_run
@@ -133,6 +136,15 @@ def merge(
     allowed, capped = budget(memory, container_limit(), memory_in_use())
     engine = EngineOptions(allowed, threads, read, check_finite)
     _check(engine)
+    if plan is None and config is not None and _has_models_that_are_adapters(config):
+        from carrick.adapters.configured import merge_configured, refuse_for_adapters  # noqa: PLC0415
+        from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
+
+        refuse_for_adapters(
+            shard_size=shard_size, hash_inputs=hash_inputs, keep_intermediates=keep_intermediates
+        )
+        how = Engine(allowed, threads, download=download, progress=listener(progress))
+        return merge_configured(config, target, how, seed=seed, force=force, dry_run=dry_run)
     report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
     run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:
@@ -141,7 +153,7 @@ def merge(
     elif config is None:
         raise ConfigError("nothing to merge: give a configuration or a saved plan")
     else:
-        size = None if shard_size is None else parse_size(shard_size, "shard size")
+        size = _shard_size(shard_size)
         series = Series(config, target, shard_size=size, seed=seed, download=download)
         run.series(series, keep=keep_intermediates)
     report.seconds = time.perf_counter() - start
@@ -187,12 +199,22 @@ def plan_documents(
     download: bool = False,
 ) -> list[Plan]:
     """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
-    size = None if shard_size is None else parse_size(shard_size, "shard size")
+    if _has_models_that_are_adapters(config):
+        raise ConfigError(
+            "the models are adapters, whose merge is not planned ahead: `carrick merge --dry-run` checks it"
+        )
+    size = _shard_size(shard_size)
     target = None if out is None else Path(out).expanduser().absolute()
     plans = Series(config, target, shard_size=size, seed=seed, download=download).plans()
     for each in plans:
         companions(each)
     return plans
+
+
+def _has_models_that_are_adapters(config: Config) -> bool:
+    from carrick.adapters.configured import merges_adapters  # noqa: PLC0415  (merges of checkpoints do without)
+
+    return merges_adapters(config)
 
 
 class _Run:
@@ -228,7 +250,7 @@ class _Run:
             series.check_kept_places(force=self._force)
         plans = series.plans()
         beside = [companions(plan) for plan in plans]
-        check_room(self._report.out, sum(plan.bytes_written for plan in plans))
+        check_room(self._report.out, sum(plan.bytes_written + scratch_bytes(plan.jobs) for plan in plans))
         self._announce(plans)
         if self._report.dry_run:
             return
@@ -262,15 +284,30 @@ class _Run:
         force = self._force if name is None else True  # an intermediate that stands there is stale, and ours
         with PartialFolder(out) as partial:
             told = listener(self._progress, name or "")
-            text = _core.execute(plan.to_json(), str(partial.path), self._engine.to_json(), told)
+            staged = prepare(plan, partial.path, asdict(self._engine), told)
+            text = _core.execute(staged.plan.to_json(), str(partial.path), self._engine.to_json(), told)
             report = json.loads(text)
-            write_record(record(plan, report, hash_inputs=self._hash_inputs), partial.path)
+            content = record(plan, report, hash_inputs=self._hash_inputs)
+            if staged.modules:
+                content["knots"] = staged.record
+            write_record(content, partial.path)
             write_companions(files, partial.path)
             parts = {*shards, *(f"{shard}.part" for shard in shards)}
             folders = {name.split("/", 1)[0] for name in files}
             partial.prepare_commit({*parts, *folders, JOURNAL, RECORD})
             _core.commit(str(partial.path), str(out), shards, force)
         self._report.take(report)
+        self._report.bytes_read += staged.bytes_read
+        self._report.bytes_written += staged.bytes_written
+        self._report.notes += staged.notes
+
+
+def _shard_size(given: str | int | None) -> ShardSize | None:
+    if given is None:
+        return None
+    if given == KEEP:
+        return KEEP
+    return parse_size(given, "shard size")
 
 
 def _check(engine: EngineOptions) -> None:

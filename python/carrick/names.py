@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def public_name(model: Mapping[str, Any]) -> str:
-    """Name a model as the card and the record do.
+    """Name a model or an adapter as the card and the record do.
 
     Parameters
     ----------
     model
-        An entry of ``plan.meta["models"]``.
+        An entry of ``plan.meta["models"]``, or of its ``adapters``.
 
     Returns
     -------
@@ -38,6 +38,23 @@ def public_name(model: Mapping[str, Any]) -> str:
     return Path(model["folder"]).name
 
 
+def full_name(model: Mapping[str, Any]) -> str:
+    """Name a model with its adapters and their weights.
+
+    Examples
+    --------
+    >>> adapter = {"ref": "/data/math", "revision": None, "folder": "/data/math", "weight": 0.5}
+    >>> base = {"ref": "org/model", "revision": "0123abcd", "folder": "/cache/snapshots/0123abcd"}
+    >>> full_name({**base, "adapters": [adapter]})
+    'org/model+math:0.5'
+    """
+    names = [public_name(model)]
+    for adapter in model.get("adapters", []):
+        weight = "" if adapter["weight"] == 1.0 else f":{adapter['weight']:g}"
+        names.append(public_name(adapter) + weight)
+    return "+".join(names)
+
+
 def without_paths(text: str, models: Iterable[Mapping[str, Any]]) -> str:
     r"""Replace the absolute paths of models in a configuration's text by their names.
 
@@ -49,7 +66,8 @@ def without_paths(text: str, models: Iterable[Mapping[str, Any]]) -> str:
     >>> without_paths("- model: /data/a\n- model: /data/ab\n", models)
     '- model: a\n- model: /data/ab\n'
     """
-    names = {str(model["ref"]): public_name(model) for model in models}
+    everyone = [one for model in models for one in (model, *model.get("adapters", []))]
+    names = {str(one["ref"]): public_name(one) for one in everyone}
     for ref in sorted(names, key=len, reverse=True):
         if Path(ref).is_absolute() or ref.startswith("~"):
             name = names[ref].replace("\\", r"\\")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NAME = "carrick.json"
 
-_CHECKSUM = {
+CHECKSUM = {
     "algorithm": "XXH3-128",
     "form": "hexadecimal, most significant digit first",
     "of": "the little-endian XXH3-128 digests, in order, of the tensor's bytes cut every 65536 bytes",
@@ -52,19 +52,24 @@ def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) 
         "dtype": plan.meta["dtype"]["output"],
         "plan_hash": plan_hash(plan),
         "inputs": _inputs(plan, hash_inputs=hash_inputs),
-        "checksum": _CHECKSUM,
-        "tensors": {
-            tensor["name"]: {
-                "dtype": tensor["dtype"],
-                "shape": tensor["shape"],
-                "file": tensor["shard"],
-                "checksum": tensor["checksum"],
-            }
-            for tensor in report["tensors"]
-        },
+        "checksum": CHECKSUM,
+        "tensors": tensors_of(report),
         "nan": report["nan"],
         "inf": report["inf"],
         "overflow": report["overflow"],
+    }
+
+
+def tensors_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Type, shape, file and checksum of every tensor that the engine wrote."""
+    return {
+        tensor["name"]: {
+            "dtype": tensor["dtype"],
+            "shape": tensor["shape"],
+            "file": tensor["shard"],
+            "checksum": tensor["checksum"],
+        }
+        for tensor in report["tensors"]
     }
 
 
@@ -98,27 +103,54 @@ def _compact(values: Mapping[str, list[Value]]) -> dict[str, Value | list[Value]
 
 
 def _owners(plan: Plan) -> dict[int, str]:
-    return {number: public_name(model) for model in plan.meta["models"] for number in model["files"]}
+    return {
+        number: public_name(one)
+        for model in plan.meta["models"]
+        for one in (model, *_adapters(model))
+        for number in one["files"]
+    }
+
+
+def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Adapters of a model; their files are among the model's."""
+    adapters: list[dict[str, Any]] = model.get("adapters", [])
+    return adapters
 
 
 def _inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
     parameters = parameters_by_model(plan)
     inputs = []
     for model, values in zip(plan.meta["models"], parameters, strict=True):
-        files = []
-        for number in model["files"]:
-            file = plan.files[number]
-            entry = {"name": Path(file.path).name, "size": file.size, "header_hash": file.header_hash}
-            if hash_inputs:
-                entry["content_hash"] = _core.hash_file(file.path)
-            files.append(entry)
-        inputs.append(
-            {
-                "name": public_name(model),
-                "revision": model["revision"],
-                "role": model["role"],
-                "parameters": _compact(values),
-                "files": files,
-            }
-        )
+        adapters = _adapters(model)
+        of_adapters = {number for adapter in adapters for number in adapter["files"]}
+        own = [number for number in model["files"] if number not in of_adapters]
+        entry = {
+            "name": public_name(model),
+            "revision": model["revision"],
+            "role": model["role"],
+            "parameters": _compact(values),
+            "files": _files(plan, own, hash_inputs=hash_inputs),
+        }
+        if adapters:
+            entry["adapters"] = [
+                {
+                    "name": public_name(adapter),
+                    "revision": adapter["revision"],
+                    "weight": adapter["weight"],
+                    "files": _files(plan, adapter["files"], hash_inputs=hash_inputs),
+                }
+                for adapter in adapters
+            ]
+        inputs.append(entry)
     return inputs
+
+
+def _files(plan: Plan, numbers: list[int], *, hash_inputs: bool) -> list[dict[str, Any]]:
+    files = []
+    for number in numbers:
+        file = plan.files[number]
+        entry = {"name": Path(file.path).name, "size": file.size, "header_hash": file.header_hash}
+        if hash_inputs:
+            entry["content_hash"] = _core.hash_file(file.path)
+        files.append(entry)
+    return files

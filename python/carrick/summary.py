@@ -30,8 +30,12 @@ def parameters_by_model(plan: Plan) -> list[dict[str, list[Value]]]:
     found: list[dict[str, list[Value]]] = [{} for _ in plan.meta["models"]]
     for job in plan.jobs:
         for source in job.inputs:
+            places = source.places(job.elements)
+            if not places:  # zeros: an adapter that does not touch this tensor
+                continue
+            parameters = found[owner[places[0][0].file]]
             for name, value in (source.parameters or {}).items():
-                _collect(found[owner[source.file]].setdefault(name, []), value)
+                _collect(parameters.setdefault(name, []), value)
     return found
 
 

@@ -5,14 +5,31 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from carrick.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from carrick.errors import FormatError
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+class HubFiles(NamedTuple):
+    """Which files of a Hub repository are fetched, by pattern; `*` stands for slashes too."""
+
+    wanted: tuple[str, ...]
+    unwanted: tuple[str, ...]
+
+
 # What a merge needs; never pickles, nor copies of the weights in other formats.
-_DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py"]
-_NOT_DOWNLOADED = ["consolidated*", "*/*", "adapter_model*"]
+MODEL = HubFiles(
+    ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py"),
+    ("consolidated*", "*/*", "adapter_model*"),
+)
+# An adapter, or several in sub-folders; not the checkpoints of the training run beside them.
+ADAPTER = HubFiles(
+    ("*adapter_config.json", "*adapter_model*.safetensors", "*adapter_model.safetensors.index.json"),
+    ("checkpoint-*",),
+)
 
 
 def find(ref: str, revision: str | None = None, *, download: bool = False) -> Checkpoint:
@@ -37,10 +54,12 @@ def find(ref: str, revision: str | None = None, *, download: bool = False) -> Ch
     return read_checkpoint(path, ref, commit)
 
 
-def find_path(ref: str, revision: str | None = None, *, download: bool = False) -> tuple[Path, str | None]:
+def find_path(
+    ref: str, revision: str | None = None, *, download: bool = False, files: HubFiles = MODEL
+) -> tuple[Path, str | None]:
     """Find where a model lies, without opening it: its path, and the commit if it is a Hub snapshot.
 
-    Parameters and exceptions are those of `find`.
+    Parameters and exceptions are those of `find`; `files` says what a download fetches.
     """
     path = Path(ref).expanduser()
     if path.exists():
@@ -51,7 +70,7 @@ def find_path(ref: str, revision: str | None = None, *, download: bool = False) 
         return path.absolute(), None
     if not _HUB_ID.fullmatch(ref):
         raise FormatError(f"{ref}: no such file or folder{_suggestion(path)}")
-    folder = _snapshot(ref, revision, download=download)
+    folder = _snapshot(ref, revision, files, download=download)
     return folder, folder.name
 
 
@@ -64,7 +83,7 @@ def _suggestion(path: Path) -> str:
     return f"; did you mean {parent / nearest[0]}?" if nearest else ""
 
 
-def _snapshot(repo: str, revision: str | None, *, download: bool) -> Path:
+def _snapshot(repo: str, revision: str | None, files: HubFiles, *, download: bool) -> Path:
     from huggingface_hub import snapshot_download  # noqa: PLC0415  (slow to import, wanted for Hub ids alone)
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
 
@@ -75,8 +94,8 @@ def _snapshot(repo: str, revision: str | None, *, download: bool) -> Path:
                 repo,
                 revision=revision,
                 local_files_only=not download,
-                allow_patterns=_DOWNLOADED,
-                ignore_patterns=_NOT_DOWNLOADED,
+                allow_patterns=list(files.wanted),
+                ignore_patterns=list(files.unwanted),
             )
         )
     except LocalEntryNotFoundError as error:

@@ -151,7 +151,10 @@ def _loose(folder: Path, files: list[Path]) -> FolderFiles:
 def _why_nothing(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir())
     if any(n.startswith("adapter_model") or n == "adapter_config.json" for n in names):
-        return f"{folder}: holds an adapter, not a whole model; merging adapters is not supported yet"
+        return (
+            f"{folder}: holds an adapter, not a whole model; put it on its base (`base+{folder.name}`), or merge "
+            "adapters alone (`carrick adapters merge`)"
+        )
     if pickles := [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
         return (
             f"{folder}: has only pickles ({pickles[0]}), which are never loaded because they can run code; "

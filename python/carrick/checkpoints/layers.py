@@ -65,13 +65,15 @@ def locate(name: str) -> Place | None:
     return Place(name[: match.start()], int(match[1]), name[match.end() + 1 :])
 
 
-def find_stacks(elements: Mapping[str, int]) -> list[Stack]:
+def find_stacks(elements: Mapping[str, int], *, least: int = _LEAST_TENSORS_OF_A_LAYER) -> list[Stack]:
     """Find the stacks of layers among tensor names.
 
     Parameters
     ----------
     elements
         Tensor name to number of elements.
+    least
+        How many tensors the fullest layer has at least; an adapter may change a single one.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def find_stacks(elements: Mapping[str, int]) -> list[Stack]:
     return [
         Stack(prefix, len(numbers), sizes[prefix])
         for prefix, numbers in tensors.items()
-        if max(numbers) == len(numbers) - 1 and max(numbers.values()) >= _LEAST_TENSORS_OF_A_LAYER
+        if max(numbers) == len(numbers) - 1 and max(numbers.values()) >= least
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 from carrick import __version__
+from carrick.cli import adapters
 from carrick.cli.compare import compare
 from carrick.cli.doctor import doctor
 from carrick.cli.inspect import inspect
@@ -16,6 +17,7 @@ from carrick.cli.methods import methods
 from carrick.cli.output import say
 from carrick.cli.plan import plan
 from carrick.cli.schema import schema
+from carrick.cli.similarity import similarity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,5 +71,10 @@ def _root(
     del version  # its callback has answered
 
 
-for command in (merge, plan, inspect, compare, methods, schema, doctor):
+for command in (merge, plan, inspect, compare, similarity, methods, schema, doctor):
     app.command()(_interruptible(command))
+
+_adapters = typer.Typer(help="Merge, apply and look at LoRA adapters.", rich_markup_mode=None)
+for adapters_command in adapters.COMMANDS:
+    _adapters.command()(_interruptible(adapters_command))
+app.add_typer(_adapters, name="adapters")

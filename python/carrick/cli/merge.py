@@ -34,7 +34,10 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
         int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
     ] = None,
     shard_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Largest shard of the output; default 5GB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Largest shard of the output, or `keep` for the base's; default 5GB."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
     dry_run: Annotated[
@@ -96,7 +99,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
         say(f"nothing was written: without --dry-run this makes {target}")
     else:
         notes(report.notes)
-        _say(report, target)
+        say_report(report, target)
 
 
 def _config_and_out(first: Path, second: Path | None, *, has_plan: bool) -> tuple[Path | None, Path]:
@@ -112,7 +115,8 @@ def _config_and_out(first: Path, second: Path | None, *, has_plan: bool) -> tupl
     return first, second
 
 
-def _say(report: MergeReport, out: Path) -> None:
+def say_report(report: MergeReport, out: Path) -> None:
+    """Print what a merge of checkpoints did, for people."""
     from carrick.memory import format_size  # noqa: PLC0415
 
     moved = report.bytes_read + report.bytes_written

@@ -21,7 +21,10 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
         Path | None, typer.Argument(help="The output folder, to check the room on its disk as well.")
     ] = None,
     shard_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Largest shard of the output; default 5GB.")
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Largest shard of the output, or `keep` for the base's; default 5GB."
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
     download: Annotated[

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Mapping
 
+    from carrick.config.adapter import AdapterOptions
     from carrick.config.location import Location
     from carrick.config.model_ref import ModelRef
     from carrick.config.settings import Setting, Settings
@@ -97,6 +98,7 @@ class Document:
     notes: tuple[str, ...]
     text: str
     where: Location
+    adapter: AdapterOptions | None = None  # of a merge of adapters; None merges checkpoints
 
     @property
     def donor(self) -> ModelRef:

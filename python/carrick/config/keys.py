@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+ADAPTER_KEYS = {
+    "rank": "Adapters: rank of the result, its best approximation; KnOTS of checkpoints: of the basis.",
+    "energy": "Adapters: share of the squared singular values that the result keeps, in place of a rank.",
+    "space": "Adapters: `delta` merges ΔW = s·B·A, `factors` merges A and B apart, as PEFT does.",
+    "precision": "Adapters: `float32` or `float64`, the type of the products of a decomposition.",
+    "modules_to_save": "Adapters: `refuse`, `merge` (with `base_model`), or the adapter to keep them from.",
+}
 TOP_KEYS = {
     "merge_method": "How the models are merged; `carrick methods` lists the names.",
     "base_model": "The model that task vectors start from; it gives configuration and tokenizer, too.",
@@ -21,6 +28,7 @@ TOP_KEYS = {
     "extra_tensors": "What happens to tensors that only some models have.",
     "layers": "layer_swap: which layers or tensors the language expert gives.",
     "roles": "Patterns of tensor names for a role, in place of the built-in ones.",
+    **ADAPTER_KEYS,
 }
 MODEL_KEYS = {
     "model": "A path or a Hub id, with `@revision` where needed.",

@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from carrick import methods
+from carrick.config.adapter import (
+    default_variant,
+    for_adapters,
+    read_adapter_options,
+    refuse_adapter_options,
+)
 from carrick.config.checks import check
 from carrick.config.document import ChatTemplate, Document
 from carrick.config.dtypes import read_dtype
@@ -31,6 +37,8 @@ MAX_SEED = 2**64 - 1
 
 def load(
     source: str | os.PathLike[str] | Mapping[str, object] | Sequence[Mapping[str, object]],
+    *,
+    adapters: bool = False,
 ) -> list[Document]:
     """Return the documents of a configuration in the order in which they run; the last one gives the output.
 
@@ -39,6 +47,8 @@ def load(
     source
         The path of a YAML file, a mapping of the same shape, or a list of such mappings for several
         documents.
+    adapters
+        The models are LoRA adapters: weights are 1 by default, no base is needed.
 
     Raises
     ------
@@ -54,44 +64,53 @@ def load(
     ('Linear (model soup)', ['A', 'B'])
     """
     if isinstance(source, str | os.PathLike):
-        return _load_file(Path(source))
+        path = Path(source)
+        return loads(_read_file(path), str(path), adapters=adapters)
     several = not isinstance(source, Mapping)
     roots = list(source) if isinstance(source, Sequence) else [source]
     start = Location()
     trees = [read_object(root, start.item(index) if several else start) for index, root in enumerate(roots)]
     if not trees:
         raise start.error("the configuration is empty; it needs at least `merge_method` and `models`")
-    return _documents(trees, as_yaml(trees))
+    return _documents(trees, as_yaml(trees), adapters=adapters)
 
 
-def loads(text: str, name: str = "<text>") -> list[Document]:
+def loads(text: str, name: str = "<text>", *, adapters: bool = False) -> list[Document]:
     """Return the documents of a YAML text; `name` stands for the file in messages."""
-    return _documents(read_text(text, name), text)
+    return _documents(read_text(text, name), text, adapters=adapters)
 
 
-def _load_file(path: Path) -> list[Document]:
+def _read_file(path: Path) -> str:
     where = Location(file=str(path))
     if path.is_dir():
         inside = path / "mergekit_config.yml"
         hint = f"; did you mean `{inside}`?" if inside.is_file() else "; give the YAML file itself"
         raise where.error(f"this is a folder{hint}")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise where.error(f"there is no such file{nearest(path.name, beside)}") from None
     except UnicodeDecodeError as error:
         raise where.error(f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    return loads(text, str(path))
 
 
-def _documents(trees: Sequence[Node], text: str) -> list[Document]:
-    return in_order([_read_document(tree, text) for tree in trees])
+def _documents(trees: Sequence[Node], text: str, *, adapters: bool) -> list[Document]:
+    return in_order([_read_document(tree, text, adapters=adapters) for tree in trees])
 
 
-def _read_document(tree: Node, text: str) -> Document:
+def _read_document(tree: Node, text: str, *, adapters: bool) -> Document:
     node = as_map(tree, "the configuration")
     method = _read_method(node)
+    if adapters:
+        method = for_adapters(method, node.entries["merge_method"])
+    else:
+        refuse_adapter_options(node, method)
+        if method.name == "cat":
+            raise node.entries["merge_method"].where.error(
+                "`cat` sets the factors of LoRA adapters side by side, and the models listed are checkpoints; "
+                "their sum is `task_arithmetic`"
+            )
     _refuse_unknown_keys(node, method)
     notes: list[str] = []
     base_node = node.get("base_model")
@@ -116,7 +135,7 @@ def _read_document(tree: Node, text: str) -> Document:
         parts=parts,
         stacked=stacked,
         parameters=parameters,
-        variant=_read_variant(node, method),
+        variant=_read_variant(node, method) or (default_variant(method) if adapters else None),
         dtype=_dtype(node, "dtype"),
         out_dtype=_dtype(node, "out_dtype"),
         tokenizer=_read_tokenizer(node, notes),
@@ -133,6 +152,7 @@ def _read_document(tree: Node, text: str) -> Document:
         notes=tuple(notes),
         text=text,
         where=node.where,
+        adapter=read_adapter_options(node) if adapters or method.family == "factored" else None,
     )
     check(document)
     return document

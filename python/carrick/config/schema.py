@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from carrick import methods
+from carrick.config.adapter import MAX_RANK
 from carrick.config.dtypes import DTYPE_NAMES
 from carrick.config.keys import (
     LAYER_KEYS,
@@ -16,7 +17,7 @@ from carrick.config.keys import (
     TOKENIZER_KEYS,
     TOP_KEYS,
 )
-from carrick.config.model_ref import PATH_KEYS, REFERENCE_KEYS
+from carrick.config.model_ref import ADAPTER_PATH_KEYS, PATH_KEYS, REFERENCE_KEYS
 from carrick.config.parameters import LEVELS, Level
 from carrick.config.reader import MAX_SEED
 from carrick.config.settings import CONDITION_KEYS
@@ -97,6 +98,11 @@ def _top_shapes(names: list[str]) -> Mapping[str, Schema]:
         "extra_tensors": {"enum": ["error", "base", "first"]},
         "layers": _layers(),
         "roles": _roles(),
+        "rank": {"type": "integer", "minimum": 1, "maximum": MAX_RANK},
+        "energy": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "space": {"enum": ["delta", "factors"]},
+        "precision": {"enum": ["float32", "float64"]},
+        "modules_to_save": _TEXT,
     }
 
 
@@ -136,7 +142,10 @@ def _roles() -> Schema:
 
 def _reference() -> Schema:
     path = _mapping(PATH_KEYS, {"path": _TEXT, "revision": _TEXT}, required=("path",))
-    shapes = {"model": {"anyOf": [_TEXT, path]}, "lora": _NOT_YET, "override_architecture": {}}
+    own: Mapping[str, Schema] = {"path": _TEXT, "revision": _TEXT, "weight": {"type": "number"}}
+    adapter: Schema = {"anyOf": [_TEXT, _mapping(ADAPTER_PATH_KEYS, own, required=("path",))]}
+    lora: Schema = {"anyOf": [adapter, {"type": "array", "minItems": 1, "items": adapter}]}
+    shapes = {"model": {"anyOf": [_TEXT, path]}, "lora": lora, "override_architecture": {}}
     return {"anyOf": [_TEXT, _mapping(REFERENCE_KEYS, shapes, required=("model",))]}
 
 

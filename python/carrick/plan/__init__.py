@@ -3,18 +3,20 @@
 from carrick.plan.build import build_plan, planned_checkpoint
 from carrick.plan.estimate import Estimate, MethodShare, estimate_of
 from carrick.plan.job import Input, Job, Plan, Shard
-from carrick.plan.layout import DEFAULT_SHARD_SIZE, index_of
+from carrick.plan.layout import DEFAULT_SHARD_SIZE, KEEP, ShardSize, index_of
 from carrick.plan.output import check_output, check_output_of_plan, free_bytes, partial_folder
 from carrick.plan.saved import load_plan, parse_plan
 
 __all__ = [
     "DEFAULT_SHARD_SIZE",
+    "KEEP",
     "Estimate",
     "Input",
     "Job",
     "MethodShare",
     "Plan",
     "Shard",
+    "ShardSize",
     "build_plan",
     "check_output",
     "check_output_of_plan",

@@ -8,17 +8,18 @@ from carrick.checkpoints.element_types import is_float
 from carrick.config import options_for
 from carrick.errors import PlanError
 from carrick.plan.dtypes import check_alike
-from carrick.plan.job import CAST, COPY, COPY_EQUAL, Job
+from carrick.plan.job import CAST, COPY, COPY_EQUAL, Input, Job
 from carrick.plan.layer_swap import Swap
 
 if TYPE_CHECKING:
     from carrick.config import Document, TensorOptions
     from carrick.plan.dtypes import OutputTypes
-    from carrick.plan.job import Input
     from carrick.plan.lineup import Models
     from carrick.plan.match import Target
 
 PASSTHROUGH, LAYER_SWAP = "passthrough", "layer_swap"
+# The family of methods that read an update in place of a model.
+_TASK_VECTOR = "task_vector"
 # The engine divides by 1 where the weights' sum is smaller than this.
 _CANCELLED = 1e-8
 _NAMED = 3
@@ -30,6 +31,7 @@ class Assembly:
     def __init__(self, document: Document, models: Models, types: OutputTypes) -> None:
         self._document = document
         self._method = document.method.name
+        self._takes_updates = document.method.family == _TASK_VECTOR
         self._options = options_for(document)
         self._types = types
         self._swap = Swap(document, models) if self._method == LAYER_SWAP else None
@@ -55,6 +57,8 @@ class Assembly:
         resolved = self._resolve(target)
         if self._method == PASSTHROUGH and resolved.parameters[0].get("scale", 1.0) == 1.0:
             return self._moved(target, target.lineup.merged[0].input(target.tensors[-1], index=0))
+        if self._takes_updates and _is_untouched(target):
+            return self._moved(target, target.lineup.everyone[0].input(target.tensors[0]))
         self._watch(target, resolved)
         return Job(
             target.name,
@@ -88,10 +92,17 @@ class Assembly:
         if lineup.base is not None:
             inputs.append(lineup.base.input(tensors[0], base=True))
             tensors = tensors[1:]
-        inputs.extend(
-            model.input(tensor, index=index, parameters=resolved.parameters[index])
-            for index, (model, tensor) in enumerate(zip(lineup.merged, tensors, strict=True))
-        )
+        for index, (model, tensor) in enumerate(zip(lineup.merged, tensors, strict=True)):
+            parameters = resolved.parameters[index]
+            update = None
+            if self._takes_updates and lineup.base and model.adapters:
+                # Exactly what the adapters add; base + update − base would be rounded.
+                starts = model.starts_from(lineup.base, tensor, target.tensors[0])
+                update = model.update(tensor) if starts else None
+            if update is None:
+                inputs.append(model.input(tensor, index=index, parameters=parameters))
+            else:
+                inputs.append(Input(update, index=index, parameters=parameters, delta=True))
         return inputs
 
     def _integers(self, target: Target) -> Job:
@@ -121,3 +132,12 @@ class Assembly:
                         f"its density is {low:g} for some tensors and {high:g} for {target.name!r}; give "
                         f"one density"
                     )
+
+
+def _is_untouched(target: Target) -> bool:
+    """Whether every model is the base with adapters, none of which changes this tensor: it stays the base's."""
+    base, (of_base, *tensors) = target.lineup.base, target.tensors
+    return base is not None and all(
+        model.adapters and model.starts_from(base, tensor, of_base) and not model.changes(tensor)
+        for model, tensor in zip(target.lineup.merged, tensors, strict=True)
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.plan.config_json import ConfigEdits
 from carrick.plan.dtypes import OutputTypes, dtype_bytes, main_float
-from carrick.plan.lineup import Model, Models, place_of
+from carrick.plan.lineup import AppliedAdapter, Model, Models, folder_of
 from carrick.plan.slices import layer_map
 from carrick.plan.tied import TIED, UNTIED, TieDecision
 
@@ -44,7 +44,7 @@ def describe(document: Document, models: Models, types: OutputTypes, config: Con
         "variant": document.variant,
         "document": document.name,
         "yaml": document.text,
-        "donor": place_of(models.donor),
+        "donor": folder_of(models.donor),
         "chat_template": None if template is None else {"kind": template.kind, "text": template.text},
         "models": [_model(document, models, model) for model in models.distinct],
         "config_json": config.config,
@@ -55,23 +55,40 @@ def describe(document: Document, models: Models, types: OutputTypes, config: Con
 
 
 def _model(document: Document, models: Models, model: Model) -> dict[str, Any]:
-    checkpoint = model.checkpoint
+    checkpoint = model.origin
     ref = next(ref for ref, held in models.by_ref.items() if held is model)
     bases = {part.base.ref for part in document.parts if part.base}
     listed = {source.ref for part in document.parts for source in part.sources}
-    return {
-        **place_of(model),
+    described = {
+        **folder_of(model),
         "role": "base" if ref in bases else "model" if ref in listed else "donor",
         "kind": checkpoint.kind,
         "is_folder": checkpoint.revision is not None or Path(ref.path).expanduser().is_dir(),
         "dtypes": dtype_bytes(checkpoint),
-        "files": list(range(model.first_file, model.first_file + len(checkpoint.files))),
+        "files": list(range(model.first_file, model.first_file + len(model.checkpoint.files))),
+    }
+    if model.adapters:
+        described["adapters"] = [_adapter(applied) for applied in model.adapters]
+    return described
+
+
+def _adapter(applied: AppliedAdapter) -> dict[str, Any]:
+    adapter = applied.adapter
+    return {
+        "ref": adapter.ref,
+        "folder": str(adapter.folder),
+        "revision": adapter.revision,
+        "weight": applied.weight,
+        "modules": len(adapter.modules),
+        "rank": max((module.rank for module in adapter.modules.values()), default=None),
+        "dtypes": dtype_bytes(adapter.checkpoint),
+        "files": list(range(applied.first_file, applied.first_file + len(adapter.files))),
     }
 
 
 def _notes(models: Models, types: OutputTypes) -> list[str]:
     notes = [note for model in models.distinct for note in model.checkpoint.notes]
-    floats = {model.ref: main_float(model.checkpoint) for model in models.distinct}
+    floats = {model.ref: main_float(model.origin) for model in models.distinct}
     if len(set(floats.values())) > 1:
         listed = ", ".join(f"{ref} is {dtype}" for ref, dtype in floats.items())
         notes.append(f"element types differ ({listed}): computed in float32 and written as {types.main}.")

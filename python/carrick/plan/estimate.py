@@ -62,18 +62,26 @@ def estimate_of(plan: Plan, options: dict[str, object] | None = None) -> Estimat
     options
         Options of the run (`memory`, `threads`, …) for the engine's estimate of its memory.
     """
+    from carrick.knots import costs  # noqa: PLC0415  (it imports this package)
+    from carrick.knots.modules import is_joint  # noqa: PLC0415
+
     shares: dict[str, MethodShare] = {}
+    decompositions = 0.0
     for job in plan.jobs:
         share = shares.setdefault(job.method, MethodShare(job.method))
         passes = passes_of(job)
         share.tensors += 1
-        share.bytes_read += job.bytes_read_once * passes
-        share.bytes_written += job.nbytes
+        read, written = job.bytes_read_once * passes, job.nbytes
+        if is_joint(job):
+            read, written = costs.traffic(job)
+            decompositions += costs.seconds(job)
+        share.bytes_read += read
+        share.bytes_written += written
         share.passes = max(share.passes, passes)
     read = sum(s.bytes_read for s in shares.values())
-    written = plan.bytes_written
+    written = sum(s.bytes_written for s in shares.values())
     peak = _engine_peak(plan, options or {})
-    seconds = (read + written) / TYPICAL_RATE
+    seconds = (read + written) / TYPICAL_RATE + decompositions
     return Estimate(
         read, written, peak or _USUAL_PEAK, seconds, list(shares.values()), engine=peak is not None
     )
@@ -85,5 +93,10 @@ def _engine_peak(plan: Plan, options: dict[str, object]) -> int | None:
     estimate = getattr(_core, "estimate", None)
     if estimate is None:
         return None
+    from carrick.knots import costs  # noqa: PLC0415  (it imports this package)
+    from carrick.knots.stages import joint_jobs  # noqa: PLC0415
+
+    if joint_jobs(plan):
+        return costs.peak_bytes(plan, options)
     peak: int = json.loads(estimate(plan.to_json(), json.dumps(options)))["peak_bytes"]
     return peak

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from carrick.checkpoints.element_types import byte_count
+from carrick.plan.description import Description, Place
 
 if TYPE_CHECKING:
     from carrick.checkpoints.headers import FileRecord
@@ -22,20 +23,32 @@ COPY, COPY_EQUAL, CAST = "copy", "copy_equal", "cast"
 
 @dataclass(slots=True)
 class Input:
-    """One tensor that a job reads; `offset` counts bytes from the start of the file's data section."""
+    """One tensor that a job reads: stored elements, or a description that is computed while it is read."""
 
-    file: int
-    offset: int
-    dtype: str
+    source: Place | Description
     base: bool = False
     index: int | None = None  # the model's place in the list without the base; keys the random masks
     parameters: dict[str, Value] | None = None
+    delta: bool = False  # a task vector already: the base is not taken away from it
+
+    @property
+    def dtype(self) -> str:
+        """Element type that it is read as."""
+        return self.source.dtype
+
+    def places(self, elements: int) -> list[tuple[Place, int]]:
+        """Every place that is read for a tensor of so many elements, and how many elements lie there."""
+        return [(self.source, elements)] if isinstance(self.source, Place) else self.source.places()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object of the plan."""
-        content: dict[str, Any] = {"file": self.file, "offset": self.offset, "dtype": self.dtype}
+        content: dict[str, Any] = self.source.as_dict()
+        if isinstance(self.source, Description):
+            content = {"described": content}
         if self.base:
             content["base"] = True
+        if self.delta:
+            content["delta"] = True
         if self.index is not None:
             content["index"] = self.index
         if self.parameters is not None:
@@ -70,7 +83,7 @@ class Job:
     def bytes_read_once(self) -> int:
         """Bytes of all inputs."""
         elements = self.elements
-        return sum(byte_count(i.dtype, elements) for i in self.inputs)
+        return sum(byte_count(place.dtype, n) for i in self.inputs for place, n in i.places(elements))
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object of the plan."""

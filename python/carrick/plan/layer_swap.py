@@ -18,6 +18,8 @@ from carrick.plan.partitions import Share, counted_share, partition_share
 from carrick.plan.roles import ATTENTION, EMBEDDINGS, FINAL_NORM, HEAD, role_in_layer, role_outside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from carrick.config import Document, LayerSwap
     from carrick.plan.lineup import Models
     from carrick.plan.match import Target
@@ -35,8 +37,17 @@ def tied_note(swap: LayerSwap | None) -> list[str]:
     ]
 
 
-class Swap:
+class Experts:
     """Tells for every tensor which expert gives it.
+
+    Parameters
+    ----------
+    document
+        A document of `layer_swap`.
+    stacks
+        Stacks of layers of the task expert.
+    names
+        Names of its tensors.
 
     Raises
     ------
@@ -44,21 +55,20 @@ class Swap:
         A model without layers, or a partition that leaves one expert nothing.
     """
 
-    def __init__(self, document: Document, models: Models) -> None:
+    def __init__(self, document: Document, stacks: Iterable[Stack], names: Iterable[str]) -> None:
         if document.layer_swap is None:
             raise PlanError("`layer_swap` needs a task expert and a language expert")
         self.swap: LayerSwap = document.layer_swap
         self._roles = document.roles
-        task = models.by_ref[self.swap.task.ref].checkpoint
-        self._stacks = {stack.prefix: stack for stack in task.stacks}
+        self._stacks = {stack.prefix: stack for stack in stacks}
         if not self._stacks and self.swap.match is None:
             raise PlanError(
-                f"{task.ref}: has no numbered layers to swap; choose tensors with `layers: {{match: …}}`"
+                f"{self.swap.task.ref}: has no numbered layers to swap; choose tensors with `layers: {{match: …}}`"
             )
         self._shares = {} if self.swap.match else {p: self._share(s) for p, s in self._stacks.items()}
-        self._siblings = self._suffixes(list(task.tensors)) if self._needs_roles else {}
+        self._siblings = self._suffixes(names) if self._needs_roles else {}
         order = [source.ref for source in document.parts[0].merged]
-        self._task_index = order.index(self.swap.task.ref)
+        self.task_index = order.index(self.swap.task.ref)
 
     @property
     def _needs_roles(self) -> bool:
@@ -105,13 +115,22 @@ class Swap:
         )
 
     @staticmethod
-    def _suffixes(names: list[str]) -> dict[tuple[str, int], list[str]]:
+    def _suffixes(names: Iterable[str]) -> dict[tuple[str, int], list[str]]:
         siblings: dict[tuple[str, int], list[str]] = {}
         for name in names:
             place = locate(name)
             if place is not None:
                 siblings.setdefault((place.prefix, place.number), []).append(place.suffix)
         return siblings
+
+
+class Swap(Experts):
+    """The jobs of a swap of checkpoints."""
+
+    def __init__(self, document: Document, models: Models) -> None:
+        task = document.layer_swap.task if document.layer_swap else document.parts[0].merged[0]
+        checkpoint = models.by_ref[task.ref].checkpoint
+        super().__init__(document, checkpoint.stacks, checkpoint.tensors)
 
     def job(self, target: Target, dtype: str) -> Job:
         """Make the job of one tensor."""
@@ -122,7 +141,7 @@ class Swap:
             inputs = [model.input(t) for model, t in zip(lineup.everyone, target.tensors, strict=True)]
             return Job(target.name, shape, dtype, COPY_EQUAL, {}, inputs)
         giver = self.giver(target.name)
-        task, language = first + self._task_index, first + 1 - self._task_index
+        task, language = first + self.task_index, first + 1 - self.task_index
         if giver == AVERAGE:
             inputs = [self._input(target, first + i, index=i, weight=0.5) for i in range(2)]
             return Job(target.name, shape, dtype, "linear", {"normalize": True}, inputs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from carrick.checkpoints.element_types import element_size
 from carrick.plan.job import Shard
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from carrick.plan.job import Job, Plan
 
 DEFAULT_SHARD_SIZE = 5 * 10**9
+ShardSize: TypeAlias = int | Literal["keep"]
+"""Bytes of a shard's data, or `keep`: every tensor stays in the shard that the donor has it in."""
+KEEP: Literal["keep"] = "keep"
 SINGLE = "model.safetensors"
 
 
@@ -39,6 +43,28 @@ def lay_out(jobs: list[Job], shard_size: int = DEFAULT_SHARD_SIZE) -> tuple[list
             filled = 0
         groups[-1].append(job)
         filled += job.nbytes
+    return _place(groups)
+
+
+def keep_shards(jobs: list[Job], homes: list[int]) -> tuple[list[Job], list[Shard]]:
+    """Give every job a place in the shard that the donor has its tensor in.
+
+    Parameters
+    ----------
+    jobs
+        In the donor's file order.
+    homes
+        For each job the number of the donor's file, which never falls.
+
+    Returns
+    -------
+    As `lay_out`; a file of the donor of which nothing is left has no shard.
+    """
+    pairs = groupby(zip(homes, jobs, strict=True), key=lambda pair: pair[0])
+    return _place([[job for _, job in group] for _, group in pairs])
+
+
+def _place(groups: list[list[Job]]) -> tuple[list[Job], list[Shard]]:
     placed: list[Job] = []
     shards: list[Shard] = []
     for number, group in enumerate(groups):

@@ -3,34 +3,67 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from carrick.checkpoints.find import find, find_path
+from carrick.errors import PlanError
+from carrick.plan.adapted import AdaptedTensor, place_of, zeros_like
 from carrick.plan.job import Input
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from carrick.adapters import Adapter
     from carrick.checkpoints.checkpoint import Checkpoint
     from carrick.checkpoints.headers import FileRecord, StoredTensor
     from carrick.config import Document, ModelRef, Slice
+    from carrick.plan.description import Description
     from carrick.plan.job import Value
+
+Spot: TypeAlias = tuple[int, int, int]
+"""What tells a stored tensor of a model from all others: file, first byte, and the byte after its last."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedAdapter:
+    """An adapter on a model: its weight, and the number that its first file has among the plan's files."""
+
+    adapter: Adapter
+    weight: float
+    first_file: int
 
 
 @dataclass(slots=True)
 class Model:
-    """A checkpoint and the number that its first file has among the plan's files."""
+    """A checkpoint and the number that its first file has among the plan's files.
+
+    With adapters, `checkpoint` is the model with what they put in the place of its tensors, `origin` the one as
+    it is stored, and `adapted` holds what is computed, by where the stored tensor lies.
+    """
 
     checkpoint: Checkpoint
     first_file: int
     # Tensors read under another name: the embeddings in place of a head that is tied to them.
     stand_ins: dict[str, str] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
+    base: Checkpoint | None = None
+    adapters: tuple[AppliedAdapter, ...] = ()
+    adapted: dict[Spot, AdaptedTensor] = field(default_factory=dict)
 
     @property
     def ref(self) -> str:
         """How the user calls it."""
         return self.checkpoint.ref
+
+    @property
+    def origin(self) -> Checkpoint:
+        """The checkpoint without its adapters."""
+        return self.base or self.checkpoint
+
+    def order_of(self, name: str, tensor: StoredTensor) -> tuple[int, int]:
+        """File and first byte of a tensor in the order of the checkpoint; what adapters add comes last."""
+        own = self.origin.tensors.get(name, tensor)
+        return own.file, own.begin
 
     def get(self, name: str) -> StoredTensor | None:
         """Return the tensor that stands for `name` in this model, None where it has none."""
@@ -55,7 +88,30 @@ class Model:
         parameters: dict[str, Value] | None = None,
     ) -> Input:
         """Describe a tensor of this model as a job's input."""
-        return Input(self.first_file + tensor.file, tensor.begin, tensor.dtype, base, index, parameters)
+        adapted = self.adapted.get(_spot(tensor))
+        if adapted is not None:
+            return Input(adapted.description(self.first_file), base, index, parameters)
+        return Input(place_of(tensor, self.first_file), base, index, parameters)
+
+    def changes(self, tensor: StoredTensor) -> bool:
+        """Whether adapters change a tensor beyond putting another stored one in its place."""
+        return _spot(tensor) in self.adapted
+
+    def starts_from(self, base: Model, tensor: StoredTensor, of_base: StoredTensor) -> bool:
+        """Whether a tensor is stored in the same place as the base's, whatever adapters add to it."""
+        same = self.origin is base.origin and _spot(tensor) == _spot(of_base)
+        return same and not base.changes(of_base)
+
+    def update(self, tensor: StoredTensor) -> Description | None:
+        """Describe what adapters add to a tensor: the task vector, exactly; None where it is no sum."""
+        adapted = self.adapted.get(_spot(tensor))
+        if adapted is None:
+            return zeros_like(tensor)
+        return adapted.description(self.first_file, update=True) if adapted.is_sum else None
+
+
+def _spot(tensor: StoredTensor) -> Spot:
+    return tensor.file, tensor.begin, tensor.end
 
 
 @dataclass(slots=True)
@@ -100,29 +156,76 @@ def open_models(document: Document, intermediates: Mapping[str, Checkpoint], *, 
     """
     refs = dict.fromkeys([document.donor, *(s.ref for part in document.parts for s in part.sources)])
     by_ref: dict[ModelRef, Model] = {}
+    origins: dict[tuple[str, str | None], Checkpoint] = {}
     files: list[FileRecord] = []
     for ref in refs:
-        checkpoint = intermediates.get(ref.path) if ref.revision is None else None
-        if checkpoint is None:
-            checkpoint = find(ref.path, ref.revision, download=download)
-        by_ref[ref] = Model(checkpoint, len(files))
-        files.extend(checkpoint.files)
+        place = (ref.path, ref.revision)
+        if place not in origins:
+            made = intermediates.get(ref.path) if ref.revision is None else None
+            origins[place] = made or find(ref.path, ref.revision, download=download)
+        by_ref[ref] = model = (
+            _put_on(ref, _first_alike(origins, place), len(files), download=download)
+            if ref.adapters
+            else Model(origins[place], len(files))
+        )
+        files.extend(model.checkpoint.files)
     return Models(by_ref, by_ref[document.donor], files)
+
+
+def _first_alike(
+    origins: dict[tuple[str, str | None], Checkpoint], place: tuple[str, str | None]
+) -> Checkpoint:
+    """Return the first checkpoint of the same files, so that a base written in two ways is known as one."""
+    files = origins[place].files
+    return next(checkpoint for checkpoint in origins.values() if checkpoint.files == files)
+
+
+def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: bool) -> Model:
+    """Open the adapters of a model."""
+    from carrick.adapters.adapter import read_adapter  # noqa: PLC0415  (most merges have no adapters)
+    from carrick.plan.adaptation import Adaptation  # noqa: PLC0415
+
+    adaptation = Adaptation(origin, str(ref))
+    adapters = []
+    for one in ref.adapters:
+        adapter = read_adapter(one.path, revision=one.revision, download=download)
+        adapters.append(AppliedAdapter(adapter, one.weight, first_file + len(adaptation.files)))
+        adaptation.add(adapter, one.weight)
+    adapted = {_spot(t.stored): t for t in adaptation.adapted.values()}
+    checkpoint = adaptation.checkpoint()
+    return Model(checkpoint, first_file, base=origin, adapters=tuple(adapters), adapted=adapted)
+
+
+def refuse_lost(models: Iterable[Model]) -> None:
+    """Refuse adapters that change a head which is left out because it is tied to the embeddings.
+
+    Raises
+    ------
+    PlanError
+        Names the head and the model.
+    """
+    for model in models:
+        lost = [tensor.name for tensor in model.adapted.values() if tensor.name in model.left_out]
+        if lost:
+            raise PlanError(
+                f"{model.ref}: an adapter changes {lost[0]!r}, which is tied to the embeddings and not written; "
+                "`tie: untie` writes a head of its own, where a model stores one"
+            )
 
 
 def tokenizer_folder(document: Document, models: Models, *, download: bool) -> dict[str, Any]:
     """Where the tokenizer comes from: the donor, or the model that the configuration names."""
     wanted = document.tokenizer
     if wanted is None or wanted == "base":
-        return place_of(models.donor)
+        return folder_of(models.donor)
     known = models.by_ref.get(wanted)
     if known is not None:
-        return place_of(known)
+        return folder_of(known)
     path, revision = find_path(wanted.path, wanted.revision, download=download)
     return {"ref": wanted.path, "folder": str(path if path.is_dir() else path.parent), "revision": revision}
 
 
-def place_of(model: Model) -> dict[str, Any]:
-    """Name, folder and revision of a model."""
-    checkpoint = model.checkpoint
+def folder_of(model: Model) -> dict[str, Any]:
+    """Name, folder and revision of a model, without its adapters."""
+    checkpoint = model.origin
     return {"ref": checkpoint.ref, "folder": str(checkpoint.folder), "revision": checkpoint.revision}

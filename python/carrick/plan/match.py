@@ -71,7 +71,7 @@ def match_whole(document: Document, models: Models) -> Matched:
         for name in model.names():
             tensor = model.get(name)
             if tensor is not None and name not in ordered:
-                ordered[name] = (rank, tensor.file, tensor.begin)
+                ordered[name] = (rank, *model.order_of(name, tensor))
     everyone = lineup.everyone
     in_lineup = any(model is donor for model in everyone)
     for name, order in ordered.items():

@@ -103,6 +103,8 @@ def check_output_of_plan(plan: Plan, out: Path) -> None:
     PlanError
         The folder is or holds an input, or the disk has no room.
     """
-    folders = [Path(m["folder"]) for m in plan.meta.get("models", []) if m.get("is_folder")]
+    models = plan.meta.get("models", [])
+    folders = [Path(m["folder"]) for m in models if m.get("is_folder")]
+    folders += [Path(adapter["folder"]) for m in models for adapter in m.get("adapters", [])]
     check_output(out, folders, [Path(record.path) for record in plan.files])
     check_room(out, plan.bytes_written)

@@ -9,6 +9,7 @@ from typing import Any
 from carrick.checkpoints.element_types import ELEMENT_TYPES, byte_count, element_size
 from carrick.checkpoints.headers import FileRecord
 from carrick.errors import PlanError
+from carrick.plan.description import Description, Place, read_count, read_place
 from carrick.plan.job import FORMAT, VERSION, Input, Job, Plan, Shard
 
 
@@ -75,17 +76,17 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
 def _read(content: dict[str, Any]) -> Plan:
     records = [
         FileRecord(
-            _str(f["path"]), _count(f["size"]), int(f["mtime_ns"]), _count(f["inode"]),
-            _str(f["header_hash"]), _count(f["data_start"]),
+            _str(f["path"]), read_count(f["size"]), int(f["mtime_ns"]), read_count(f["inode"]),
+            _str(f["header_hash"]), read_count(f["data_start"]),
         )
         for f in content["files"]
     ]  # fmt: skip
-    shards = [Shard(_str(s["name"]), _count(s["data_bytes"])) for s in content["shards"]]
+    shards = [Shard(_str(s["name"]), read_count(s["data_bytes"])) for s in content["shards"]]
     jobs = [_job(j) for j in content["jobs"]]
     meta = content.get("meta", {})
     if not isinstance(meta, dict):
         raise TypeError("`meta` is not an object")
-    return Plan(records, shards, jobs, _count(content["seed"]), meta)
+    return Plan(records, shards, jobs, read_count(content["seed"]), meta)
 
 
 def _job(content: dict[str, Any]) -> Job:
@@ -95,13 +96,13 @@ def _job(content: dict[str, Any]) -> Job:
         raise TypeError(f"options of {content['name']!r} are not an object")
     return Job(
         _str(content["name"]),
-        tuple(_count(n) for n in content["shape"]),
+        tuple(read_count(n) for n in content["shape"]),
         _dtype(content["dtype"]),
         _str(method["name"]),
         options,
         [_input(i) for i in content["inputs"]],
-        _count(content["shard"]),
-        _count(content["offset"]),
+        read_count(content["shard"]),
+        read_count(content["offset"]),
     )
 
 
@@ -110,25 +111,19 @@ def _input(content: dict[str, Any]) -> Input:
     parameters = content.get("parameters")
     if parameters is not None and not isinstance(parameters, dict):
         raise TypeError("`parameters` of an input are not an object")
+    described = content.get("described")
     return Input(
-        _count(content["file"]),
-        _count(content["offset"]),
-        _dtype(content["dtype"]),
+        read_place(content) if described is None else Description.from_dict(described),
         content.get("base", False) is True,
-        None if index is None else _count(index),
+        None if index is None else read_count(index),
         parameters,
+        content.get("delta", False) is True,
     )
 
 
 def _str(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _count(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a whole number from 0 on")
     return value
 
 
@@ -154,11 +149,7 @@ def _check(plan: Plan, name: str) -> None:
             )
         ends[job.shard] += job.nbytes
         for i in job.inputs:
-            record = plan.files[i.file] if i.file < len(plan.files) else None
-            if (
-                record is None
-                or record.data_start + i.offset + byte_count(i.dtype, job.elements) > record.size
-            ):
+            if not all(_lies_inside(plan, place, elements) for place, elements in i.places(job.elements)):
                 raise PlanError(
                     f"{name}: an input of {job.name!r} lies outside its file; make the plan again"
                 )
@@ -167,3 +158,9 @@ def _check(plan: Plan, name: str) -> None:
             raise PlanError(
                 f"{name}: {shard.name} has {shard.data_bytes} bytes and its tensors {end}; make it again"
             )
+
+
+def _lies_inside(plan: Plan, place: Place, elements: int) -> bool:
+    record = plan.files[place.file] if place.file < len(plan.files) else None
+    end = place.offset + byte_count(place.dtype, elements)
+    return record is not None and record.data_start + end <= record.size

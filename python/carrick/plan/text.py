@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
@@ -97,7 +97,17 @@ def _models(plan: Plan) -> Table:
         shown = ", ".join(ordered[:2]) + (", …" if len(ordered) > 2 else "")
         name = model["ref"] + (f"@{model['revision'][:7]}" if model["revision"] else "")
         _row(table, model["role"], name, model["kind"] or "-", shown, size_text(sum(dtypes.values())))
+        for adapter in model.get("adapters", []):
+            _adapter(table, adapter)
     return table
+
+
+def _adapter(table: Table, adapter: dict[str, Any]) -> None:
+    weight = "" if adapter["weight"] == 1.0 else f" × {adapter['weight']:g}"
+    rank = f"rank {adapter['rank']}" if adapter["rank"] else "-"
+    name = adapter["ref"] + (f"@{adapter['revision'][:7]}" if adapter["revision"] else "")
+    dtypes: dict[str, int] = adapter["dtypes"]
+    _row(table, "+ adapter", name + weight, rank, ", ".join(dtypes), size_text(sum(dtypes.values())))
 
 
 def _methods(plan: Plan, cost: Estimate) -> Table:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrick.errors import PlanError
 from carrick.plan.roles import EMBEDDINGS, role_outside
+from carrick.plan.same_bytes import same_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from carrick.plan.lineup import Model
 
 TIED, UNTIED, NONE = "tied", "untied", "none"
-_CHUNK = 1 << 20
 _DECODER = "decoder."
 # A head over the vocabulary; a classifier with two labels has the shape of two token types, and is none.
-_VOCABULARY_HEAD = re.compile(
+VOCABULARY_HEAD = re.compile(
     r"(^|\.)(\w*lm_head|embed_out|proj_out|cls\.predictions\.decoder|vocab_proj\w*)\.weight$|^(model\.)?output\.weight$"
 )
 _NOT_WORDS = re.compile(r"position|token_type|wpe|patch|segment", re.IGNORECASE)
@@ -87,6 +86,24 @@ def decide_ties(
     return _stay_tied(tied_models, untied_models, heads, pairs)
 
 
+def tied_heads_follow(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
+    """Say of which models an adapter changes embeddings that the output's head is tied to."""
+    notes = []
+    for model in models:
+        stored = model.origin.tensors
+        changed = [
+            name
+            for name in (word_embeddings(model.checkpoint, roles) if model.adapters else [])
+            if model.changes(model.checkpoint.tensors[name])
+            or model.checkpoint.tensors[name] != stored.get(name)
+        ]
+        if changed:
+            notes.append(
+                f"{model.ref}: the head is tied to {changed[0]} and follows what adapters make of it."
+            )
+    return notes
+
+
 def _stay_tied(
     tied: list[Model], untied: list[Model], heads: list[str], pairs: dict[int, tuple[str, str] | None]
 ) -> TieDecision:
@@ -94,7 +111,8 @@ def _stay_tied(
     for model in tied:
         head, embeddings = pairs[id(model)] or ("", "")
         if head in model.checkpoint.tensors:
-            if not _equal(model.checkpoint, head, embeddings):
+            tensors = model.checkpoint.tensors
+            if not same_bytes(model.checkpoint, tensors[head], model.checkpoint, tensors[embeddings]):
                 raise PlanError(
                     f"{model.ref}: config.json ties {head!r} to {embeddings!r}, yet their values differ; "
                     "`tie: untie` keeps both" + (", or set tie_word_embeddings to false in its config.json")
@@ -115,14 +133,14 @@ def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]
     for model in models:
         tensors = model.checkpoint.tensors
         outside = model.checkpoint.outside
-        heads = [name for name in outside if _VOCABULARY_HEAD.search(name) and len(tensors[name].shape) == 2]
+        heads = [name for name in outside if VOCABULARY_HEAD.search(name) and len(tensors[name].shape) == 2]
         if heads:
-            shapes = {tensors[name].shape for name in _word_embeddings(model.checkpoint, roles)}
+            shapes = {tensors[name].shape for name in word_embeddings(model.checkpoint, roles)}
             found.update({name: None for name in heads if tensors[name].shape in shapes})
     return list(found)
 
 
-def _word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
+def word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
     """Names of the embedding matrices outside the layers that may be those of words."""
     tensors = checkpoint.tensors
     matrices = [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and not _NOT_WORDS.search(n)]
@@ -135,7 +153,7 @@ def _pair(
     """Find the head and the embedding matrix it would be tied to: a decoder's first, then the largest."""
     tensors = checkpoint.tensors
     own = tensors.get(heads[0])
-    fitting = [n for n in _word_embeddings(checkpoint, roles) if own is None or tensors[n].shape == own.shape]
+    fitting = [n for n in word_embeddings(checkpoint, roles) if own is None or tensors[n].shape == own.shape]
     if not fitting:
         return None
     return heads[0], max(fitting, key=lambda n: (_DECODER in n, tensors[n].elements))
@@ -145,22 +163,3 @@ def _is_tied(checkpoint: Checkpoint, heads: list[str]) -> bool:
     stated = checkpoint.tie_word_embeddings
     stores = any(head in checkpoint.tensors for head in heads)
     return (not stores) if stated is None else stated
-
-
-def _equal(checkpoint: Checkpoint, first: str, second: str) -> bool:
-    """Whether two tensors of a model have the same bytes; read in small pieces."""
-    a, b = checkpoint.tensors[first], checkpoint.tensors[second]
-    if (a.dtype, a.nbytes) != (b.dtype, b.nbytes):
-        return False
-    record_a, record_b = checkpoint.files[a.file], checkpoint.files[b.file]
-    with Path(record_a.path).open("rb", 0) as file_a, Path(record_b.path).open("rb", 0) as file_b:
-        file_a.seek(record_a.data_start + a.begin)
-        file_b.seek(record_b.data_start + b.begin)
-        left = a.nbytes
-        while left > 0:
-            piece_a = file_a.read(min(_CHUNK, left))
-            piece_b = file_b.read(len(piece_a))
-            if not piece_a or piece_a != piece_b:
-                return False
-            left -= len(piece_a)
-    return True

@@ -1,0 +1,1 @@
+"""Extracting an adapter: which tensors become factors, which are stored whole, and the folder that is written."""

@@ -1,0 +1,201 @@
+"""`carrick.adapters.merge`: LoRA adapters in, one LoRA adapter out."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from carrick import methods
+from carrick.adapters.in_memory import as_folders, read_tensors
+from carrick.adapters.merging.engine import Engine
+from carrick.adapters.merging.run import WEIGHTS, AdapterReport, merge_document
+from carrick.config import load
+from carrick.errors import ConfigError
+from carrick.memory import budget, container_limit, memory_in_use
+from carrick.output_folder import check_replaceable
+from carrick.progress import listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from carrick.adapters.in_memory import StateDict
+    from carrick.progress import Progress
+
+
+def merge(
+    adapters: Sequence[str | Path | StateDict],
+    out: str | Path | None = None,
+    *,
+    method: str = "cat",
+    weights: Sequence[float] | None = None,
+    density: float | None = None,
+    rank: int | None = None,
+    energy: float | None = None,
+    variant: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    space: Literal["delta", "factors"] = "delta",
+    base: str | Path | None = None,
+    modules_to_save: str = "refuse",
+    precision: Literal["float32", "float64"] = "float32",
+    dtype: str | None = None,
+    seed: int | None = None,
+    memory: str | int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    force: bool = False,
+    download: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> AdapterReport:
+    """Merge LoRA adapters on ΔW = s·B·A, without ever forming it.
+
+    Parameters
+    ----------
+    adapters
+        PEFT folders or Hub ids, or pairs of a PEFT state dict and its configuration for adapters in memory.
+    out
+        Folder of the merged adapter, made by one rename at the end. None leaves it in memory: the report's
+        `state_dict` and `config`.
+    method
+        `cat` (the exact weighted sum), `ties`, `knots_ties` and others: `carrick methods`.
+    weights
+        One for each adapter; 1 by default, a sum.
+    density
+        Fraction of each update that trims and drops keep.
+    rank, energy
+        Cut the result down to its best approximation of this rank, or with this share of Σσ².
+    variant
+        A published reading of the method.
+    parameters
+        Any other parameter of the method by name (`{"lambda": 0.6, "aggregate": "sum"}`).
+    space
+        `factors` merges A and B apart, as PEFT's `linear`, `ties` and others do.
+    base
+        The adapters' base, where modules saved whole are merged.
+    modules_to_save
+        `refuse`, `merge`, or the adapter (name or number from 1) to keep modules saved whole from.
+    precision
+        Type of a decomposition's products; sums and singular values are float64 always.
+    dtype
+        Element type of the output; that of the adapters by default.
+    seed
+        Key of random masks.
+    memory, threads
+        What the engine may allocate; its threads.
+    device
+        `cpu`, or a torch device (`cuda`) for KnOTS and truncations; needs ``carrick[torch]``.
+    force
+        Replace an adapter that is already at ``out``.
+    download
+        Fetch adapters from the Hub that are not in the local cache.
+    progress
+        Called about ten times a second; an exception from it stops the run.
+
+    Returns
+    -------
+    AdapterReport
+
+    Raises
+    ------
+    ConfigError, PlanError, FormatError
+        What was asked for cannot be done; nothing is left behind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> config = {"peft_type": "LORA", "r": 1, "lora_alpha": 1, "target_modules": ["q"]}
+    >>> key = "base_model.model.h.0.q"
+    >>> state = {f"{key}.lora_A.weight": np.ones((1, 3)), f"{key}.lora_B.weight": np.ones((2, 1))}
+    >>> merged = merge([(state, config), (state, config)], weights=[1, 0.5])
+    >>> a, b = (merged.state_dict[f"{key}.lora_{f}.weight"] for f in "AB")
+    >>> (b @ a).tolist(), merged.config["r"]
+    ([[1.5, 1.5, 1.5], [1.5, 1.5, 1.5]], 2)
+    """
+    with ExitStack() as stack:
+        folders = as_folders(adapters, stack)
+        config = document_of(
+            folders,
+            method=method,
+            weights=weights,
+            density=density,
+            variant=variant,
+            parameters=parameters,
+            top={
+                "rank": rank,
+                "energy": energy,
+                "space": space,
+                "base_model": None if base is None else str(base),
+                "modules_to_save": modules_to_save,
+                "precision": precision,
+                "dtype": dtype,
+                "seed": seed,
+            },
+        )
+        in_memory = out is None
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-")) if in_memory else ""
+        target = Path(scratch, "merged") if out is None else _absolute(out)
+        check_replaceable(target, force=force)
+        if threads is not None and threads < 1:
+            raise ConfigError(f"threads is {threads}: it must be at least 1")
+        allowed, capped = budget(memory, container_limit(), memory_in_use())
+        engine = Engine(allowed, threads, device, download, listener(progress))
+        (document,) = load(config, adapters=True)
+        report = merge_document(document, target, engine, force=force)
+        report.notes += [capped] if capped else []
+        if in_memory:
+            report.state_dict, report.out = read_tensors(target / WEIGHTS), Path()
+        return report
+
+
+def document_of(
+    adapters: Sequence[str],
+    *,
+    method: str,
+    weights: Sequence[float] | None = None,
+    density: float | None = None,
+    variant: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    top: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a request down as the configuration that a YAML file would hold.
+
+    Raises
+    ------
+    ConfigError
+        As many weights as adapters are not given, or a trim without a density.
+
+    Examples
+    --------
+    >>> document_of(["en", "de"], method="ties", density=0.5, weights=[1, 2])["models"][1]
+    {'model': 'de', 'parameters': {'weight': 2.0}}
+    """
+    if not adapters:
+        raise ConfigError("no adapters are given; name at least one")
+    if weights is not None and len(weights) != len(adapters):
+        raise ConfigError(f"{len(weights)} weights for {len(adapters)} adapters; give one for each, or none")
+    known = methods.load().get(method)
+    own = dict(parameters or {})
+    if density is not None:
+        if "density" in own:
+            raise ConfigError(
+                "the density is given twice, by itself and among the parameters (-p density=…); give one"
+            )
+        own["density"] = density
+    if known is not None and known.parameter("density") is not None and "density" not in own:
+        raise ConfigError(
+            f"`{method}` needs a density: the fraction of each update that it keeps (--density D, density=D)"
+        )
+    models = []
+    for place, adapter in enumerate(adapters):
+        entry: dict[str, Any] = {"model": adapter}
+        if weights is not None:
+            entry["parameters"] = {"weight": float(weights[place])}
+        models.append(entry)
+    content = {"merge_method": method, "models": models, "parameters": own, "variant": variant, **(top or {})}
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def _absolute(out: str | Path) -> Path:
+    return Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)

@@ -1,0 +1,237 @@
+"""What adapters hold beside their factors: modules saved whole, trained biases, replaced rows of embeddings.
+
+They are merged, kept from one adapter, or refused: nothing is dropped without a word.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carrick.adapters.merging.outputs import real_of
+from carrick.adapters.write import bias_name, plain_name, tokens_name
+from carrick.checkpoints import find
+from carrick.errors import PlanError
+from carrick.plan.description import Block, Description, Place
+from carrick.plan.job import CAST, Input, Job
+from carrick.suggestions import nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carrick.adapters.adapter import Adapter
+    from carrick.adapters.merging.lineup import AdapterLineup
+    from carrick.adapters.merging.outputs import Outputs
+    from carrick.adapters.merging.recipe import Recipe
+    from carrick.checkpoints import StoredTensor
+    from carrick.methods import Value
+
+REFUSE, MERGE = "refuse", "merge"
+
+
+def add_biases_of_b(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> None:
+    """Add Σ λwᵢsᵢ·biasᵢ of every module that has biases of B (`lora_bias`).
+
+    Raises
+    ------
+    PlanError
+        The method is not a sum: what it would do to a bias is not defined.
+    """
+    for entry in lineup.entries:
+        biased = [term for term in entry.terms if term.module.bias is not None]
+        if not biased:
+            continue
+        outputs.lora_bias = True
+        if not recipe.is_sum or recipe.adapter.space == "factors":
+            raise PlanError(
+                f"{lineup.names[biased[0].index]}: {entry.path} has a bias of B (`lora_bias`), which only `cat` and "
+                "`task_arithmetic` sum; merge with these, or into the base (--base BASE --dense)"
+            )
+    if not outputs.lora_bias:
+        return
+    for entry in lineup.entries:
+        double = any(term.module.bias is not None and term.module.bias.dtype == "F64" for term in entry.terms)
+        described = Description(1, entry.rows, dtype="F64" if double else real_of(entry, recipe.precision))
+        for term, scale in zip(entry.terms, recipe.term_scales(entry), strict=True):
+            if term.module.bias is not None:
+                place = term.place(term.module.bias)
+                described.blocks.append(Block(place, 1, entry.rows, scale=scale))
+        dtype = outputs.type_of(entry.dtype)
+        outputs.jobs.append(Job(bias_name(entry.path), (entry.rows,), dtype, CAST, {}, [Input(described)]))
+
+
+def add_beside(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, *, download: bool) -> None:
+    """Add modules saved whole, biases and tokens, as `modules_to_save` says.
+
+    Raises
+    ------
+    PlanError
+        There are some, and nothing was said; or a merge is asked for that cannot be made.
+    """
+    policy = recipe.adapter.modules_to_save
+    kept = None if policy in {REFUSE, MERGE} else index_of(policy, lineup)
+    _add_carried(lineup, outputs)
+    holders = [a for a in lineup.adapters if _trained(a) or a.tokens]
+    if not holders:
+        return
+    if policy == REFUSE:
+        raise PlanError(_refusal(holders))
+    if kept is not None:
+        _refuse_both_ways(lineup, [lineup.adapters[kept]])
+        _keep(lineup, kept, outputs)
+        return
+    _refuse_both_ways(lineup, lineup.adapters)
+    _Sum(lineup, recipe, outputs, download=download).add()
+
+
+def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter]) -> None:
+    """Raise where a module is to be saved whole and has factors of another adapter: PEFT loads no such adapter."""
+    entries = {entry.path: entry for entry in lineup.entries}
+    for adapter in kept:
+        for name in adapter.saved:
+            entry = entries.get(name.rpartition(".")[0])
+            if entry is not None and name not in adapter.carried:
+                other = lineup.names[entry.terms[0].index]
+                raise PlanError(
+                    f"{entry.path}: {adapter.ref} saves it whole and {other} has LoRA factors for it, which one "
+                    "adapter cannot hold; keep the modules of another adapter with --modules-to-save ADAPTER, or "
+                    "merge into the base (--base BASE --dense)"
+                )
+
+
+def _trained(adapter: Adapter) -> dict[str, StoredTensor]:
+    """Tensors that were trained whole, by their names in the base."""
+    trained = {name: tensor for name, tensor in adapter.saved.items() if name not in adapter.carried}
+    return trained | adapter.biases
+
+
+def _add_carried(lineup: AdapterLineup, outputs: Outputs) -> None:
+    """Copy the base's embeddings where PEFT stored them beside the factors, untrained."""
+    seen: set[str] = set()
+    for index, adapter in enumerate(lineup.adapters):
+        for name in adapter.saved:
+            if name in adapter.carried and name not in seen:
+                seen.add(name)
+                tensor = adapter.saved[name]
+                outputs.add_copy(_key(name, lineup), tensor.shape, lineup.place(index, tensor))
+
+
+def _key(name: str, lineup: AdapterLineup) -> str:
+    return plain_name(name, {entry.path for entry in lineup.entries})
+
+
+def _refusal(holders: list[Adapter]) -> str:
+    held = "; ".join(f"{a.ref} has {_shown(a)}" for a in holders)
+    return (
+        f"{held}: these are no updates of low rank. Say what becomes of them: --modules-to-save ADAPTER keeps those "
+        "of one adapter, --modules-to-save merge with --base BASE adds the weighted differences to the base's"
+    )
+
+
+def _shown(adapter: Adapter) -> str:
+    names = [*_trained(adapter), *(f"tokens of {path}" for path in adapter.tokens)]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
+def index_of(policy: str, lineup: AdapterLineup) -> int:
+    """Find the adapter that is meant: by name, or by its number from 1."""
+    if policy in lineup.names:
+        return lineup.names.index(policy)
+    if policy.isdecimal() and 1 <= int(policy) <= len(lineup.names):
+        return int(policy) - 1
+    raise PlanError(
+        f"modules_to_save: {policy!r} is none of the adapters ({', '.join(lineup.names)}), nor `merge` or `refuse`"
+        f"{nearest(policy, lineup.names)}"
+    )
+
+
+def _keep(lineup: AdapterLineup, index: int, outputs: Outputs) -> None:
+    """Copy what one adapter has; what others have is named in a note."""
+    adapter = lineup.adapters[index]
+    for name, tensor in _trained(adapter).items():
+        outputs.add_copy(_key(name, lineup), tensor.shape, lineup.place(index, tensor))
+    for path, tokens in adapter.tokens.items():
+        outputs.add_copy(tokens_name(path), tokens.rows.shape, lineup.place(index, tokens.rows))
+    outputs.modules_to_save = adapter.config.modules_to_save
+    outputs.bias = adapter.config.bias
+    # By the module's path: a list alone means the input embeddings, whatever they are called.
+    outputs.tokens = {path: tokens.indices for path, tokens in adapter.tokens.items()}
+    outputs.notes.append(f"modules saved whole, biases and tokens are those of {adapter.ref}.")
+    for other in lineup.adapters:
+        if other is not adapter and (_trained(other) or other.tokens):
+            outputs.notes.append(f"those of {other.ref} are left out: {_shown(other)}.")
+
+
+class _Sum:
+    """θ₀ + Σ wᵢ·(θᵢ − θ₀) of every tensor that is saved whole."""
+
+    def __init__(self, lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, *, download: bool) -> None:
+        base = recipe.document.base_model
+        if base is None:
+            raise PlanError(
+                "modules_to_save: `merge` adds differences to the base's tensors; name it with --base BASE "
+                "(`base_model`), or keep one adapter's with --modules-to-save ADAPTER"
+            )
+        if recipe.method == "layer_swap":
+            raise PlanError(
+                "modules_to_save: `layer_swap` sums nothing; keep one adapter's with --modules-to-save ADAPTER "
+                "(`modules_to_save`)"
+            )
+        self.lineup = lineup
+        self.outputs = outputs
+        self.recipe = recipe
+        self.base = find(base.path, base.revision, download=download)
+        self.outputs.base = self.base
+        self.first_file = len(lineup.files)
+        self.lineup.files.extend(self.base.files)
+
+    def add(self) -> None:
+        """Add the jobs."""
+        for adapter in self.lineup.adapters:
+            if adapter.tokens:
+                raise PlanError(
+                    f"{adapter.ref}: has trained tokens, which are replaced rows and not summed; keep one adapter's "
+                    "with --modules-to-save ADAPTER"
+                )
+        for name in dict.fromkeys(n for a in self.lineup.adapters for n in _trained(a)):
+            self._tensor(name)
+        configs = [adapter.config for adapter in self.lineup.adapters]
+        self.outputs.modules_to_save = tuple(dict.fromkeys(n for c in configs for n in c.modules_to_save))
+        self.outputs.bias = next((c.bias for c in configs if c.bias != "none"), "none")
+        self.outputs.notes.append("modules saved whole are summed as weighted differences from the base.")
+
+    def _tensor(self, name: str) -> None:
+        stored = self.base.tensors.get(name)
+        if stored is None:
+            holder = next(a.ref for a in self.lineup.adapters if name in _trained(a))
+            raise PlanError(
+                f"{self.base.ref}: has no tensor {name!r}, which {holder} saves whole, so that there is no "
+                "difference to merge; keep one adapter's with --modules-to-save ADAPTER"
+            )
+        inputs = [Input(Place(self.first_file + stored.file, stored.begin, stored.dtype), base=True)]
+        weights = self._weights(name)
+        for index, adapter in enumerate(self.lineup.adapters):
+            tensor = _trained(adapter).get(name)
+            if tensor is not None:
+                self._check_shape(name, tensor, stored, adapter)
+                inputs.append(
+                    Input(
+                        self.lineup.place(index, tensor), index=index, parameters={"weight": weights[index]}
+                    )
+                )
+        dtype = self.outputs.type_of(inputs[1].dtype)
+        options: dict[str, Value] = {"normalize": False, "lambda": 1.0}
+        key = _key(name, self.lineup)
+        self.outputs.jobs.append(Job(key, stored.shape, dtype, "task_arithmetic", options, inputs))
+
+    def _weights(self, name: str) -> list[float]:
+        values = self.recipe.named(name)
+        return [values.scale * weight for weight in values.weights]
+
+    @staticmethod
+    def _check_shape(name: str, tensor: StoredTensor, stored: StoredTensor, adapter: Adapter) -> None:
+        if tensor.shape != stored.shape:
+            raise PlanError(
+                f"{adapter.ref}: {name} has the shape {list(tensor.shape)}, the base's has {list(stored.shape)}; "
+                "keep one adapter's with --modules-to-save ADAPTER"
+            )

@@ -1,0 +1,119 @@
+"""The decompositions on a torch device: the same methods, batched over modules, written as factors to be cast."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from carrick.adapters.factors_file import FactorsFile
+from carrick.adapters.merging.recipe import KNOTS
+from carrick.errors import ConfigError, PlanError
+from carrick.plan.description import Place
+from carrick.plan.job import CAST, Input
+
+if TYPE_CHECKING:
+    from carrick.adapters.merging.engine import Engine
+    from carrick.adapters.merging.lineup import AdapterLineup, Entry
+    from carrick.adapters.merging.outputs import Outputs
+    from carrick.adapters.merging.recipe import Recipe
+
+TORCH = "torch:"
+"""Before a device's name: the torch path there, on the CPU too, where the core is the usual one."""
+
+# Names of the options of carrick.torch that differ from those of the table.
+_RENAMED = {"lambda": "lambda_"}
+
+
+def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engine: Engine) -> None:
+    """Add what a merge on `engine.device` makes of every module.
+
+    Raises
+    ------
+    ConfigError
+        torch is not installed, there is no such device, or the method is not one of decompositions.
+    PlanError
+        Options that differ between modules, other than weights.
+    """
+    try:
+        from carrick.torch import Place as Stored  # noqa: PLC0415
+        from carrick.torch import merge_on_device, stored_module  # noqa: PLC0415  (torch is an extra)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--device {engine.device} needs torch ({error}): pip install 'carrick[torch]'"
+        ) from error
+    _refuse_others(recipe)
+    device = engine.device.removeprefix(TORCH)
+    options = _options(recipe, None if device.startswith("cuda") else engine.memory)
+    adapters = lineup.adapters
+    modules = []
+    for entry in lineup.entries:
+        places: list[Any] = [None] * len(adapters)
+        for term in entry.terms:
+            checkpoint = adapters[term.index].checkpoint
+            names = (term.module.a_name, term.module.b_name)
+            stored = Stored(checkpoint.file_of(names[0]), *names, scale=term.module.scale)
+            places[term.index] = stored
+        weights = tuple(recipe.of(entry).weights)
+        a_name, b_name = entry.names
+        modules.append(stored_module(entry.path, places, weights=weights, a_name=a_name, b_name=b_name))
+    entries = {entry.path: entry for entry in lineup.entries}
+    file = len(lineup.files)
+    with FactorsFile(engine.folder / "device.factors", 2 * len(modules)) as factors:
+        for path, a, b, found in merge_on_device(modules, options, device):
+            places = [factors.add(tensor.cpu().numpy()) for tensor in (a, b)]
+            _add(outputs, entries[path], len(a), [Place(file, *place) for place in places])
+            outputs.modules.append({"path": path, **asdict(found)})
+    lineup.files.append(factors.record)
+
+
+def _refuse_others(recipe: Recipe) -> None:
+    truncates = recipe.adapter.rank is not None
+    if not recipe.method.startswith(KNOTS) and not (recipe.is_sum and truncates):
+        raise ConfigError(
+            f"`{recipe.method}` as asked for has nothing to decompose: --device is for knots_ methods, and for sums "
+            "with a rank; leave it out"
+        )
+    if recipe.adapter.energy is not None:
+        raise ConfigError("`energy` is chosen on the CPU: leave --device out, or give a rank")
+
+
+def _options(recipe: Recipe, memory: int | None) -> Any:
+    from carrick.torch import read_options  # noqa: PLC0415
+
+    found = [recipe.of(entry) for entry in recipe.lineup.entries]
+    first = found[0]
+    if any(values.options != first.options for values in found):
+        raise PlanError("--device takes options that are the same for all modules; leave it out")
+    given: dict[str, Any] = {
+        _RENAMED.get(name, name): value
+        for name, value in first.options.items()
+        if name not in recipe.merge_options
+    }
+    merge: dict[str, Any] = dict(recipe.merge_options)
+    tolerance = merge.pop("rank_tolerance", 1e-6)
+    if merge.pop("rank_cut", "relative") == "absolute":
+        given |= {"tolerance": 0.0, "absolute_tolerance": tolerance}
+    else:
+        given["tolerance"] = tolerance
+    densities = {tuple(p.get("density") for p in values.parameters) for values in found}
+    if len(densities) > 1:
+        raise PlanError("--device takes one density for each adapter; leave it out")
+    if None not in next(iter(densities)):
+        given["density"] = next(iter(densities))
+    if "dare" in recipe.method:
+        given["seed"] = recipe.document.seed or 0
+    return read_options(
+        "svd" if recipe.is_sum else recipe.method,
+        len(recipe.lineup.adapters),
+        rank=recipe.adapter.rank,
+        precision=recipe.precision,
+        memory=memory,
+        **merge,
+        **given,
+    )
+
+
+def _add(outputs: Outputs, entry: Entry, rank: int, places: list[Place]) -> None:
+    outputs.add_rank(entry, rank)
+    outputs.add_a(entry, rank, CAST, {}, [Input(places[0])])
+    outputs.add_b(entry, rank, CAST, {}, [Input(places[1])])

@@ -1,0 +1,74 @@
+"""``carrick adapters apply``."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  (typer reads the annotations)
+from typing import Annotated
+
+import typer
+
+from carrick.cli.merge import Read, say_report
+from carrick.cli.output import notes, say_json
+from carrick.cli.progress import ByteProgress
+
+
+def apply(  # noqa: PLR0917  (typer reads options from the signature)
+    base: Annotated[str, typer.Argument(help="A model folder, a .safetensors file, or a Hub id.")],
+    adapters: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADAPTER[:WEIGHT]", help="PEFT folders or Hub ids, with a weight where it is not 1."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")],
+    dtype: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Element type of the output; default: the base's.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
+    ] = None,
+    shard_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Largest shard of the output; default: the base's shards."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is already at OUT.")] = False,
+    read: Annotated[Read, typer.Option(help="How inputs are read.")] = Read.AUTO,
+    check_finite: Annotated[
+        bool, typer.Option("--check-finite", help="Refuse inputs with NaN or infinities.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch from the Hub what is not in the local cache.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Fold LoRA adapters into BASE: W + Σ weight·s·B·A, streamed, in float32 with one rounding.
+
+    The weight of an adapter is what follows its last colon, when that is a number. Interrupted, the same command
+    again goes on where it stopped.
+    """
+    from carrick.adapters.apply import apply as run  # noqa: PLC0415
+
+    with ByteProgress("apply") as bar:
+        report = run(
+            base,
+            adapters,
+            out,
+            dtype=dtype,
+            memory=memory,
+            threads=threads,
+            shard_size=shard_size,
+            force=force,
+            read=read.value,
+            check_finite=check_finite,
+            download=download,
+            progress=bar.watch,
+        )
+    notes(report.notes)
+    if as_json:
+        say_json(report.to_dict())
+    else:
+        say_report(report, out)

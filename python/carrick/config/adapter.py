@@ -1,0 +1,125 @@
+"""What only a merge of LoRA adapters is asked: its rank, its space, what becomes of modules saved whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+from carrick.config.keys import ADAPTER_KEYS
+from carrick.config.tree import Scalar, as_choice, as_count, as_text, shown
+
+if TYPE_CHECKING:
+    from carrick.config.tree import MapNode, Node
+    from carrick.methods import Method
+
+MAX_RANK = 1 << 20
+# Methods of checkpoints that mean something on updates. (The others walk between whole models.)
+MERGING = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "magnitude_prune", "layer_swap")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterOptions:
+    """Options of a merge of adapters.
+
+    Attributes
+    ----------
+    rank : rank of the result; None keeps it exact
+    energy : share of Σσ² that the result keeps, in place of a rank
+    space : merge the updates ΔW = s·B·A, or A and B apart as PEFT does
+    precision : type of the decompositions' products
+    modules_to_save : `refuse`, `merge` (as task vectors; needs the base), or the adapter to keep them from
+    """
+
+    rank: int | None = None
+    energy: float | None = None
+    space: Literal["delta", "factors"] = "delta"
+    precision: Literal["float32", "float64"] = "float32"
+    modules_to_save: str = "refuse"
+
+
+def read_adapter_options(node: MapNode) -> AdapterOptions:
+    """Return the adapter options of a document.
+
+    Raises
+    ------
+    ConfigError
+        A value that none of them takes, or `rank` beside `energy`.
+    """
+    rank, energy = node.get("rank"), node.get("energy")
+    if rank is not None and energy is not None:
+        raise node.keys["energy"].error("`rank` and `energy` both set the rank; remove one of them")
+    space = _choice(node, "space", ("delta", "factors"))
+    precision = _choice(node, "precision", ("float32", "float64"))
+    saved = node.get("modules_to_save")
+    return AdapterOptions(
+        None if rank is None else _rank(rank),
+        None if energy is None else _energy(energy),
+        cast('Literal["delta", "factors"]', space or "delta"),
+        cast('Literal["float32", "float64"]', precision or "float32"),
+        "refuse" if saved is None else as_text(saved, "`modules_to_save`"),
+    )
+
+
+def refuse_adapter_options(node: MapNode, method: Method) -> None:
+    """Raise where a merge of checkpoints is asked what only adapters have; a basis of KnOTS may have a rank."""
+    allowed = ("rank",) if method.family == "factored" else ()
+    for key in ADAPTER_KEYS:
+        if node.get(key) is not None and key not in allowed:
+            raise node.keys[key].error(
+                f"`{key}` belongs to a merge of adapters, and the models listed here are checkpoints; remove it"
+            )
+
+
+def for_adapters(method: Method, node: Node) -> Method:
+    """Return the row of a method as it holds for adapters.
+
+    Updates need no base, weights are 1 (a sum) unless said otherwise, and nothing is divided by their sum.
+
+    Raises
+    ------
+    ConfigError
+        The method means nothing on updates.
+    """
+    if method.family != "factored" and method.name not in MERGING:
+        raise node.where.error(
+            f"`{method.name}` merges whole checkpoints, and the models listed are adapters; "
+            f"the methods for these are cat, {', '.join(MERGING)} and the knots_ ones"
+        )
+    parameters = []
+    for parameter in method.parameters:
+        change: dict[str, object] = {}
+        if parameter.name == "weight":
+            change = {"required": False, "default": 1.0}
+        elif parameter.name == "normalize":
+            change = {"default": False}
+        elif parameter.name == "kept_count" and method.name == "magnitude_prune":
+            change = {"default": "floor"}  # PEFT's, as that of the variant which `ties` has for adapters
+        parameters.append(parameter.model_copy(update=change))
+    base = "optional" if method.base == "required" else method.base
+    return method.model_copy(update={"parameters": tuple(parameters), "base": base})
+
+
+def default_variant(method: Method) -> str | None:
+    """Name the reading that a method has for adapters: PEFT's, or the published one for KnOTS."""
+    if method.family == "factored" or method.variant("peft") is None:
+        return None
+    return "peft"
+
+
+def _rank(node: Node) -> int:
+    rank = as_count(node, "`rank`", limit=MAX_RANK)
+    if rank == 0:
+        raise node.where.error("`rank` is 0; an adapter has at least rank 1")
+    return rank
+
+
+def _energy(node: Node) -> float:
+    value = node.value if isinstance(node, Scalar) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
+        raise node.where.error(f"`energy` is {shown(node)}; it has to be a number above 0, up to 1")
+    return float(value)
+
+
+def _choice(node: MapNode, key: str, choices: tuple[str, ...]) -> str | None:
+    value = node.get(key)
+    return None if value is None else as_choice(value, f"`{key}`", choices)

@@ -1,0 +1,101 @@
+"""A tensor that adapters change: what is stored of it, what they add to it, what they put in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from carrick.plan.description import Block, Description, Factor, Place, Product, Replaced
+
+if TYPE_CHECKING:
+    from carrick.checkpoints.headers import StoredTensor
+
+DOUBLE = "F64"
+
+
+class Update(NamedTuple):
+    """scale · B·A as the base stores it: `turned` where that is the transpose, as of embeddings."""
+
+    a: StoredTensor
+    b: StoredTensor
+    rank: int
+    scale: float
+    turned: bool
+
+    def product(self, first_file: int) -> Product:
+        """Return the product of a plan; `first_file` is the model's first among the plan's files."""
+        a = Factor(place_of(self.a, first_file), self.turned)
+        b = Factor(place_of(self.b, first_file), self.turned)
+        left, right = (a, b) if self.turned else (b, a)
+        return Product(left, right, self.rank, self.scale)
+
+
+class Rows(NamedTuple):
+    """Rows that are replaced: the stored ones, their numbers, and how far (1: wholly)."""
+
+    rows: StoredTensor
+    numbers: tuple[int, ...]
+    scale: float
+
+
+@dataclass(slots=True)
+class AdaptedTensor:
+    """A tensor of a model with adapters.
+
+    Attributes
+    ----------
+    name : the tensor's
+    stored : the tensor that is changed; its file, and those of all others, count the model's files
+    blocks : stored tensors that are added, with their scales; `stored` first
+    updates : what low-rank modules add
+    magnitude : the row norms of DoRA
+    rows : rows of an embedding that are replaced
+    """
+
+    name: str
+    stored: StoredTensor
+    blocks: list[tuple[StoredTensor, float]] = field(default_factory=list)
+    updates: list[Update] = field(default_factory=list)
+    magnitude: StoredTensor | None = None
+    rows: Rows | None = None
+
+    def __post_init__(self) -> None:
+        self.blocks = self.blocks or [(self.stored, 1.0)]
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether what adapters do is added to the stored tensor, so that it can be told apart from it."""
+        return self.magnitude is None and self.rows is None and self.blocks[0][1] == 1.0
+
+    def description(self, first_file: int, *, update: bool = False) -> Description:
+        """Describe the tensor for a plan; `update` leaves out what is stored, which `is_sum` must allow."""
+        described = zeros_like(self.stored, double=any(t.dtype == DOUBLE for t in self._tensors()))
+        size = (described.rows, described.columns)
+        described.blocks = [
+            Block(place_of(tensor, first_file), *size, scale=scale)
+            for tensor, scale in self.blocks[int(update) :]
+        ]
+        described.products = [found.product(first_file) for found in self.updates]
+        if self.rows is not None:
+            place = place_of(self.rows.rows, first_file)
+            described.replaced = Replaced(place, self.rows.numbers, self.rows.scale)
+        if self.magnitude is not None:
+            described.magnitude = place_of(self.magnitude, first_file)
+        return described
+
+    def _tensors(self) -> list[StoredTensor]:
+        tensors = [tensor for tensor, _ in self.blocks]
+        tensors += [factor for found in self.updates for factor in (found.a, found.b)]
+        tensors += [self.magnitude] if self.magnitude is not None else []
+        return tensors + ([self.rows.rows] if self.rows is not None else [])
+
+
+def place_of(tensor: StoredTensor, first_file: int) -> Place:
+    """Return where a model's tensor lies among the files of a plan."""
+    return Place(first_file + tensor.file, tensor.begin, tensor.dtype)
+
+
+def zeros_like(tensor: StoredTensor, *, double: bool = False) -> Description:
+    """Return zeros of a tensor's shape, computed in float64 for F64 tensors: no update at all."""
+    real: Literal["F32", "F64"] = "F64" if double or tensor.dtype == DOUBLE else "F32"
+    return Description.of_shape(tensor.shape, real)

@@ -1,0 +1,289 @@
+"""The options of a merge on a device, checked once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from carrick.errors import ConfigError
+from carrick.suggestions import nearest
+
+SUM = ("cat", "task_arithmetic")
+METHODS = (
+    *SUM,
+    "svd",
+    "knots_linear",
+    "knots_ties",
+    "knots_dare_linear",
+    "knots_dare_ties",
+    "knots_magnitude_prune",
+)
+
+_TRIM = ("trim_scope", "kept_count", "at_threshold")
+_CONSENSUS = ("vote", "zero_vote", "aggregate")
+_JOINT = (
+    "normalize",
+    "lambda_",
+    "rank",
+    "direction",
+    "tolerance",
+    "absolute_tolerance",
+    "precision",
+    "memory",
+)
+_TAKES: dict[str, tuple[str, ...]] = {
+    "cat": ("normalize", "lambda_", "precision", "memory"),
+    "task_arithmetic": ("normalize", "lambda_", "precision", "memory"),
+    "svd": tuple(name for name in _JOINT if name != "direction"),
+    "knots_linear": _JOINT,
+    "knots_ties": (*_JOINT, "density", "rescale", *_TRIM, *_CONSENSUS),
+    "knots_dare_linear": (*_JOINT, "density", "rescale", "seed"),
+    "knots_dare_ties": (*_JOINT, "density", "rescale", "seed", *_CONSENSUS),
+    "knots_magnitude_prune": (*_JOINT, "density", "rescale", *_TRIM),
+}
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "reference": {
+        "trim_scope": "model",
+        "kept_count": "floor_plus_one",
+        "at_threshold": "all",
+        "vote": "sum",
+        "zero_vote": "majority",
+        "aggregate": "mean",
+    },
+    "paper": {
+        "trim_scope": "model",
+        "kept_count": "floor",
+        "at_threshold": "lowest_index",
+        "vote": "sum",
+        "zero_vote": "none",
+        "aggregate": "mean",
+    },
+    "peft": {
+        "trim_scope": "tensor",
+        "kept_count": "floor",
+        "at_threshold": "lowest_index",
+        "vote": "sum",
+        "zero_vote": "plus",
+        "aggregate": "mean",
+    },
+    "mergekit": {
+        "trim_scope": "tensor",
+        "kept_count": "at_least_one",
+        "at_threshold": "lowest_index",
+        "vote": "weighted",
+        "zero_vote": "plus",
+        "aggregate": "weighted_mean",
+    },
+}
+"""The published readings of TIES (docs/methods.md); `reference` is the default of the ``knots_`` methods."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a merge does, every choice made; made by `read_options`.
+
+    Attributes
+    ----------
+    method
+        One of `METHODS`.
+    weights, density
+        A number for each adapter. Weights multiply what is left after the vote, and never enter the joint SVD;
+        in ``svd``, ``cat`` and ``task_arithmetic`` they multiply ΔW.
+    normalize
+        Divide sums by Σ w, and a weighted mean by the Σ w that agrees.
+    lambda_
+        Scale of the result.
+    rescale
+        ``false``, ``true``, ``density`` or ``l1``, as in docs/methods.md.
+    trim_scope, kept_count, at_threshold, vote, zero_vote, aggregate
+        As in docs/methods.md.
+    seed
+        Of the random masks.
+    rank
+        Truncate each module to this rank; the exact rank where absent.
+    direction
+        ``columns``: [ΔW₁ | ΔW₂ | …], a shared left basis. ``rows``: stacked, a shared right basis.
+    tolerance
+        Singular values up to this fraction of the largest count as zero.
+    absolute_tolerance
+        Singular values up to this value count as zero, whatever the largest.
+    precision
+        ``float32``: decompositions in float64, wide products and votes in float32. ``float64``: all of it.
+    memory
+        Bytes that intermediate results may take on the device.
+    """
+
+    method: str
+    weights: tuple[float, ...]
+    density: tuple[float, ...]
+    normalize: bool = False
+    lambda_: float = 1.0
+    rescale: Literal["false", "true", "density", "l1"] = "false"
+    trim_scope: Literal["model", "tensor"] = "model"
+    kept_count: Literal["at_least_one", "floor", "floor_plus_one"] = "floor_plus_one"
+    at_threshold: Literal["lowest_index", "all"] = "all"
+    vote: Literal["weighted", "sum", "frequency"] = "sum"
+    zero_vote: Literal["plus", "none", "majority"] = "majority"
+    aggregate: Literal["weighted_mean", "mean", "sum", "max"] = "mean"
+    seed: int = 0
+    rank: int | None = None
+    direction: Literal["columns", "rows"] = "columns"
+    tolerance: float = 1e-6
+    absolute_tolerance: float | None = None
+    precision: Literal["float32", "float64"] = "float32"
+    memory: int | None = None
+
+    @property
+    def trims(self) -> bool:
+        """Whether entries are dropped by magnitude."""
+        return self.method in ("knots_ties", "knots_magnitude_prune")
+
+    @property
+    def drops(self) -> bool:
+        """Whether entries are dropped at random."""
+        return self.method in ("knots_dare_linear", "knots_dare_ties")
+
+    @property
+    def elects(self) -> bool:
+        """Whether signs are elected."""
+        return self.method in ("knots_ties", "knots_dare_ties")
+
+
+_TYPES = get_type_hints(Options)
+
+
+def read_options(
+    method: str,
+    adapters: int,
+    *,
+    weights: float | Sequence[float] | None = None,
+    density: float | Sequence[float] | None = None,
+    variant: str | None = None,
+    **options: Any,
+) -> Options:
+    """Check the options of a merge and fill in the rest.
+
+    Parameters
+    ----------
+    method
+        ``cat``, ``task_arithmetic``, ``svd``, ``knots_linear``, ``knots_ties``, ``knots_dare_linear``,
+        ``knots_dare_ties`` or ``knots_magnitude_prune``.
+    adapters
+        How many there are.
+    weights, density
+        One number, or one for each adapter. Weights are 1 where absent; a method that drops entries requires
+        a density.
+    variant
+        ``reference`` (the default), ``paper``, ``peft`` or ``mergekit``: a row of choices; single ones win over it.
+    **options
+        Fields of `Options`.
+
+    Raises
+    ------
+    ConfigError
+        An option that is not known or not this method's, or a value out of range.
+
+    Examples
+    --------
+    >>> read_options("knots_ties", 2, density=0.2).weights
+    (1.0, 1.0)
+    >>> read_options("knots_ties", 2, density=0.2, variant="paper").zero_vote
+    'none'
+    """
+    if method not in METHODS:
+        meant = (
+            f"; did you mean `knots_{method}`?" if f"knots_{method}" in METHODS else nearest(method, METHODS)
+        )
+        raise ConfigError(f"method `{method}` is not one of {', '.join(METHODS)}{meant}")
+    if adapters < 1:
+        raise ConfigError("a merge needs at least one adapter")
+    takes = _TAKES[method]
+    for name in options:
+        if name not in takes:
+            known = (*takes, "weights", *(("variant",) if set(_CONSENSUS + _TRIM) & set(takes) else ()))
+            raise ConfigError(f"`{method}` takes no option `{name}`{nearest(name, known)}")
+    values = _variant(method, variant, takes) | options
+    if method.startswith("knots_dare"):
+        values.setdefault("rescale", "true")
+    for name, value in values.items():
+        values[name] = _checked(name, value)
+    return Options(
+        method=method,
+        weights=_numbers("weights", weights, adapters, 1.0),
+        density=_densities(method, density, adapters),
+        **values,
+    )
+
+
+def _variant(method: str, variant: str | None, takes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the choices of a variant that the method has."""
+    choices = set(_TRIM + _CONSENSUS) & set(takes)
+    if variant is not None and not choices:
+        raise ConfigError(f"`{method}` has no variants; leave `variant` out")
+    if variant is not None and variant not in VARIANTS:
+        raise ConfigError(
+            f"variant `{variant}` is not one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
+        )
+    row = {name: value for name, value in VARIANTS[variant or "reference"].items() if name in choices}
+    # mergekit's weighted mean divides by Σ w, as its own default of `normalize` says.
+    return row | ({"normalize": True} if variant == "mergekit" and method == "knots_ties" else {})
+
+
+def _densities(method: str, density: float | Sequence[float] | None, adapters: int) -> tuple[float, ...]:
+    takes = "density" in _TAKES[method]
+    if takes and density is None:
+        raise ConfigError(f"`{method}` needs `density`, the fraction of entries that is kept, from 0 to 1")
+    if not takes and density is not None:
+        raise ConfigError(f"`{method}` takes no option `density`: it drops nothing")
+    numbers = _numbers("density", density, adapters, 1.0)
+    for number in numbers:
+        if not 0 <= number <= 1:
+            raise ConfigError(f"`density` is {number:g}; it lies between 0 and 1")
+    return numbers
+
+
+def _numbers(
+    name: str, value: float | Sequence[float] | None, count: int, default: float
+) -> tuple[float, ...]:
+    """One finite number for each adapter."""
+    if value is None:
+        value = default
+    if isinstance(value, str | bytes) or not isinstance(value, int | float | Sequence):
+        raise ConfigError(f"`{name}` is {value!r}; it is a number, or one for each adapter")
+    numbers = (value,) * count if isinstance(value, int | float) else tuple(value)
+    if len(numbers) != count:
+        raise ConfigError(f"`{name}` has {len(numbers)} numbers for {count} adapters; give one for each")
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+            raise ConfigError(f"`{name}` holds {number!r}; it must be a finite number")
+    return tuple(float(number) for number in numbers)
+
+
+def _checked(name: str, value: Any) -> Any:
+    """Return the value of a field, its type and range checked."""
+    kind = _TYPES[name]
+    if get_origin(kind) is Literal:
+        if name == "rescale" and isinstance(value, bool):
+            value = str(value).lower()
+        if value not in get_args(kind):
+            raise ConfigError(f"`{name}` is {value!r}; it is one of {', '.join(get_args(kind))}")
+        return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"`{name}` is {value!r}; it is True or False")
+        return value
+    if value is None and name in ("rank", "absolute_tolerance", "memory"):
+        return None
+    if name in ("rank", "memory", "seed"):
+        least = 0 if name == "seed" else 1
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 64:
+            raise ConfigError(f"`{name}` is {value!r}; it is a whole number from {least} on")
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"`{name}` is {value!r}; it must be a finite number")
+    if name in ("tolerance", "absolute_tolerance") and value < 0:
+        raise ConfigError(f"`{name}` is {value!r}; it must not be negative")
+    return float(value)

@@ -1,0 +1,169 @@
+"""Trims by magnitude with exact counts, over one tensor or all of them.
+
+A magnitude is ranked by its bits: of numbers that are not negative, they order as integers. The k-th largest is found
+digit by digit, each of 16 bits counted in a pass over all entries, which need not be held together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from carrick.torch.options import Options
+
+_DIGIT = 16
+_BINS = 1 << _DIGIT
+
+
+def magnitude_keys(x: torch.Tensor) -> torch.Tensor:
+    """Return integers that order as |x|: the bits without the sign.
+
+    Examples
+    --------
+    >>> magnitude_keys(torch.tensor([-1.0, 0.5])).tolist() == [0x3F800000, 0x3F000000]
+    True
+    """
+    kind = torch.int32 if x.dtype == torch.float32 else torch.int64
+    return x.contiguous().view(kind) & torch.iinfo(kind).max
+
+
+def kept_count(entries: int, density: float, rule: str) -> int:
+    """Return how many of the entries a trim keeps.
+
+    Examples
+    --------
+    >>> [kept_count(10, 0.25, rule) for rule in ("at_least_one", "floor", "floor_plus_one")]
+    [2, 2, 3]
+    """
+    if density <= 0 or entries == 0:
+        return 0
+    if density >= 1:
+        return entries
+    whole = int(density * entries)
+    count = {"at_least_one": max(1, whole), "floor": whole, "floor_plus_one": whole + 1}[rule]
+    return min(count, entries)
+
+
+@dataclass(slots=True)
+class Cutoff:
+    """The smallest key that stays, and how many entries of just that key do; all where `equals` is None."""
+
+    key: int
+    equals: int | None
+
+
+class _Search:
+    """The search for the k-th largest key of one adapter."""
+
+    def __init__(self, rank: int, entries: int) -> None:
+        self.rank = rank
+        self.is_open = 0 < rank < entries
+        self.remaining = rank
+        self.prefix = 0
+        self.counts: torch.Tensor | None = None
+
+    def count(self, x: torch.Tensor, shift: int) -> torch.Tensor:
+        """How often each digit occurs behind the prefix."""
+        keys = magnitude_keys(x).reshape(-1)
+        fits = (keys >> shift >> _DIGIT) == self.prefix
+        # What has another prefix falls into a bin behind the others.
+        digits = torch.where(fits, (keys >> shift) & (_BINS - 1), _BINS)
+        return torch.bincount(digits, minlength=_BINS + 1)[:_BINS]
+
+    def add(self, counts: torch.Tensor) -> None:
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def narrow(self) -> None:
+        """Chooses the digit in which the k-th largest lies."""
+        if self.counts is None:
+            return
+        from_top = self.counts.flip(0).cumsum(0)
+        place = int(torch.searchsorted(from_top, torch.tensor(self.remaining, device=from_top.device)))
+        if place > 0:
+            self.remaining -= int(from_top[place - 1])
+        self.prefix = (self.prefix << _DIGIT) | (_BINS - 1 - place)
+        self.counts = None
+
+    def cutoff(self, highest: int, *, with_equals: bool) -> Cutoff:
+        if self.rank == 0:
+            return Cutoff(highest, 0)
+        if not self.is_open:
+            return Cutoff(0, None)
+        return Cutoff(self.prefix, None if with_equals else self.remaining)
+
+
+Count = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
+
+
+def find_cutoffs(
+    each: Callable[[Count], Iterator[list[torch.Tensor]]], entries: int, options: Options, dtype: torch.dtype
+) -> list[Cutoff]:
+    """Return what each adapter's trim keeps.
+
+    Parameters
+    ----------
+    each
+        Applies a function to all modules, given the tensors of all adapters in one; called once for each digit.
+    entries
+        Entries of each adapter in all modules.
+    options
+        The densities and the choices of the trim.
+    dtype
+        Of the tensors.
+
+    Examples
+    --------
+    >>> from carrick.torch import read_options
+    >>> options = read_options("knots_ties", 1, density=0.5, variant="paper")
+    >>> module = [torch.tensor([1.0, -4.0, 4.0, 2.0])]
+    >>> find_cutoffs(lambda count: iter([count(module)]), 4, options, torch.float32)
+    [Cutoff(key=1082130432, equals=2)]
+    """
+    bits = 32 if dtype == torch.float32 else 64
+    searches = [
+        _Search(kept_count(entries, density, options.kept_count), entries) for density in options.density
+    ]
+    searching = [place for place, search in enumerate(searches) if search.is_open]
+    for shift in range(bits - _DIGIT, -1, -_DIGIT) if searching else ():
+
+        def count(tensors: Sequence[torch.Tensor], shift: int = shift) -> list[torch.Tensor]:
+            return [searches[place].count(tensors[place], shift) for place in searching]
+
+        for counts in each(count):
+            for place, found in zip(searching, counts, strict=True):
+                searches[place].add(found)
+        for search in searches:
+            search.narrow()
+    highest = (1 << (bits - 1)) - 1
+    return [search.cutoff(highest, with_equals=options.at_threshold == "all") for search in searches]
+
+
+class Trim:
+    """One walk over the tensors in their order, on which what equals a threshold is used up."""
+
+    def __init__(self, cutoffs: Sequence[Cutoff]) -> None:
+        self._cutoffs = [Cutoff(cutoff.key, cutoff.equals) for cutoff in cutoffs]
+
+    def copy(self) -> Trim:
+        """Return the same walk, to be gone on with or thrown away."""
+        return Trim(self._cutoffs)
+
+    def keep(self, adapter: int, x: torch.Tensor) -> torch.Tensor:
+        """Return the next tensor of an adapter with the entries that are not kept set to zero."""
+        cutoff = self._cutoffs[adapter]
+        keys = magnitude_keys(x)
+        if cutoff.equals is None:
+            return torch.where(keys >= cutoff.key, x, 0)
+        kept = keys > cutoff.key
+        if cutoff.equals > 0:
+            equal = keys == cutoff.key
+            first = equal.reshape(-1).cumsum(0).reshape(x.shape) <= cutoff.equals
+            kept |= equal & first
+            cutoff.equals = max(0, cutoff.equals - int(equal.sum()))
+        return torch.where(kept, x, 0)
