@@ -65,23 +65,38 @@ MISTAKES = {
         "`A` is listed twice; list it once, with the sum of its weights",
     ),
     "entry without model": (ties("- {parameters: {weight: 1}}"), 4, "an entry of `models` has no `model`"),
-    "adapter": (
-        ties("- {model: org/base+org/lora@v1, parameters: {weight: 1}}"),
+    "adapter without a name": (
+        ties("- {model: org/base+, parameters: {weight: 1}}"),
         4,
-        "`model` puts the adapter `org/lora@v1` on `org/base`, which is not possible yet: adapters come in "
-        "a later version",
+        "`model` is `org/base+`; a reference is a path or Hub id, then at most one `@revision`, then adapters",
     ),
-    "adapter in a mapping": (
-        ties("- model: {model: {path: A}, lora: {path: L}}\n  parameters: {weight: 1}"),
+    "adapter with two revisions": (ties("- {model: A+b@c@d}"), 4, "`model` is `A+b@c@d`; a reference is"),
+    "adapter without a path": (
+        ties("- model: {model: {path: A}, lora: {weight: 2}}\n  parameters: {weight: 1}"),
         4,
-        "`model` puts the adapter `L` on `A`, which is not possible yet",
+        "an adapter of `model` has no `path`",
     ),
+    "weight of an adapter": (
+        ties("- model: {model: A, lora: {path: L, weight: high}}\n  parameters: {weight: 1}"),
+        4,
+        "the `weight` of an adapter of `model` is `high`; it has to be a finite number",
+    ),
+    "huge weight of an adapter": (
+        ties("- {model: A+b:1e999}"),
+        4,
+        "the weight of an adapter in `model` is 1e999; it has to be finite",
+    ),
+    "misspelt key of an adapter": (
+        ties("- {model: {model: A, lora: [{path: L, wieght: 2}]}}"),
+        4,
+        "`wieght` is not a key of an adapter; did you mean `weight`?",
+    ),
+    "no adapters": (ties("- {model: {model: A, lora: []}}"), 4, "`lora` is an empty list"),
     "two revisions": (
         ties("- {model: A@b@c}"),
         4,
         "`model` is `A@b@c`; a reference is a path or Hub id, then at most one `@rev",
     ),
-    "two adapters": (ties("- {model: A+b+c}"), 4, "`model` is `A+b+c`; a reference has at most one `+`"),
     "empty revision": (ties("- {model: A@}"), 4, "`model` is `A@`; a reference is a path or Hub id"),
     "number for a model": (ties("- {model: 7}"), 4, "`model` is `7`; it has to be text"),
     "misspelt key of a reference": (

@@ -61,6 +61,8 @@ def test_the_schema_is_a_schema():
         TIES
         | {"tokenizer_source": "base", "base_model": {"model": {"path": "b", "revision": "r"}, "lora": None}},
         TIES | {"tokenizer": {"source": "base"}},
+        TIES | {"base_model": {"model": "b", "lora": "a:0.5"}},
+        TIES | {"base_model": {"model": "b", "lora": ["a", {"path": "c", "revision": "r", "weight": -1}]}},
         SLICES,
         SLICES | {"slices": [{**SLICES["slices"][0], "residual_weight": 0.1, "parameters": {"scale": 0}}]},
         SWAP,
@@ -106,7 +108,9 @@ def test_both_accept(validator, config):
         TIES | {"layers": {"first": 1}},
         TIES | {"roles": {"atention": "x"}},
         TIES | {"slices": SLICES["slices"]},
-        TIES | {"models": [{"model": {"model": "A", "lora": "L"}}]},
+        TIES | {"base_model": {"model": "A", "lora": []}},
+        TIES | {"base_model": {"model": "A", "lora": {"path": "L", "weight": "high"}}},
+        TIES | {"base_model": {"model": "A", "lora": {"path": "L", "wieght": 1}}},
         SLICES | {"variant": "paper"},
         SLICES | {"slices": [{"sources": [{"model": "A"}]}]},
         SLICES | {"slices": [{"sources": [{"model": "A", "layer_range": [0, -1]}]}]},
@@ -132,12 +136,13 @@ def test_each_method_has_its_parameters_and_no_others(validator, name):
         config["base_model"] = "base"
     defaults = {row.name: 0.5 if row.default is None else row.default for row in method.parameters}
     config["parameters"] = defaults
-    load(config)
+    adapters = name == "cat"  # the only method that checkpoints have not
+    load(config, adapters=adapters)
     assert validator.is_valid(config)
     for row in method.parameters:
         config["parameters"] = {
             key if key != row.name else f"{key}x": value for key, value in defaults.items()
         }
         with pytest.raises(ConfigError, match=f"did you mean `{row.name}`"):
-            load(config)
+            load(config, adapters=adapters)
         assert not validator.is_valid(config)

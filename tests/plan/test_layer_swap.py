@@ -107,7 +107,9 @@ def swap(root: Path, more: str = "", layers: int = 12) -> tuple[str, Path, Path,
 
 def givers(plan: Plan) -> dict[str, str]:
     """Tensor to the name of the folder that gives it, `+` where several do."""
-    return {j.name: "+".join(plan.files[i.file].path.split("/")[-2] for i in j.inputs) for j in plan.jobs}
+    return {
+        j.name: "+".join(plan.files[i.source.file].path.split("/")[-2] for i in j.inputs) for j in plan.jobs
+    }
 
 
 def by_pattern(plan: Plan, *patterns: str) -> list[set[int]]:

@@ -41,7 +41,7 @@ def test_missing_tensor_is_named_with_both_models(tmp_path: Path) -> None:
 def test_extra_tensors_first_copies_what_any_model_has(tmp_path: Path) -> None:
     a, b = pair(tmp_path, {"x": np.ones(2, np.float32)}, {"y": np.ones(3, np.float32)})
     plan = plan_of(linear(a, b, more="extra_tensors: first"))
-    assert [(job_of(plan, n).method, job_of(plan, n).inputs[0].file) for n in "xy"] == [
+    assert [(job_of(plan, n).method, job_of(plan, n).inputs[0].source.file) for n in "xy"] == [
         ("copy", 0),
         ("copy", 1),
     ]
@@ -84,7 +84,7 @@ def test_integers_are_compared_and_copied(tmp_path: Path) -> None:
     extra = {POSITIONS: np.arange(6, dtype=np.int64)[None]}
     a, b = pair(tmp_path, extra, extra)
     job = job_of(plan_of(linear(a, b, more="dtype: float32")), POSITIONS)
-    assert (job.method, job.dtype, [i.file for i in job.inputs]) == ("copy_equal", "I64", [0, 1])
+    assert (job.method, job.dtype, [i.source.file for i in job.inputs]) == ("copy_equal", "I64", [0, 1])
 
 
 def test_floats_do_not_mix_with_integers(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_donor_of_configuration_alone_gives_no_weights(tmp_path: Path) -> None:
     plan = plan_of(linear(a, b, more=f"base_model: {c}"))
     assert "only.here" not in {j.name for j in plan.jobs}
     assert plan.meta["donor"]["ref"] == str(c)
-    assert {i.file for j in plan.jobs for i in j.inputs} == {1, 2}
+    assert {i.source.file for j in plan.jobs for i in j.inputs} == {1, 2}
 
 
 def test_gradient_ends(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ UP = "model.layers.1.mlp.up_proj.weight"
 
 
 def roles(job: object) -> list[tuple[int, bool, int | None]]:
-    return [(i.file, i.base, i.index) for i in job.inputs]  # type: ignore[attr-defined]
+    return [(i.source.file, i.base, i.index) for i in job.inputs]  # type: ignore[attr-defined]
 
 
 def of(method: str, root: Path, parameters: str = "weight: 0.5", more: str = "") -> str:
@@ -74,7 +74,7 @@ def test_linear_merges_every_listed_model_the_base_too(tmp_path: Path) -> None:
     a, b, c = trio(tmp_path)
     job = job_of(plan_of(linear(b, a, c, more=f"base_model: {a}")), UP)
     assert [(i.base, i.index) for i in job.inputs] == [(False, 0), (False, 1), (False, 2)]
-    assert [i.file for i in job.inputs] == [1, 0, 2]
+    assert [i.source.file for i in job.inputs] == [1, 0, 2]
 
 
 def test_weight_zero_stays(tmp_path: Path) -> None:

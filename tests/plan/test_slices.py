@@ -25,9 +25,9 @@ def stack(*sources: tuple[Path, int, int], method: str = "passthrough", more: st
 def source_of(plan: Plan, name: str) -> tuple[str, str]:
     """Folder and tensor name that an output tensor is read from."""
     given = job_of(plan, name).inputs[0]
-    folder = plan.files[given.file].path.rsplit("/", 1)[0]
+    folder = plan.files[given.source.file].path.rsplit("/", 1)[0]
     tensors = find(folder).tensors
-    return folder, next(n for n, t in tensors.items() if t.begin == given.offset)
+    return folder, next(n for n, t in tensors.items() if t.begin == given.source.offset)
 
 
 def test_repeated_and_overlapping_layers_are_renumbered(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_merged_slices_read_each_source_at_its_own_layers(tmp_path: Path) -> Non
     offsets = [
         find(str(m)).tensors[f"model.layers.{n}.mlp.up_proj.weight"].begin for m, n in ((a, 1), (b, 3))
     ]
-    assert [i.offset for i in job.inputs] == offsets
+    assert [i.source.offset for i in job.inputs] == offsets
     assert [(i.parameters or {})["weight"] for i in job.inputs] == [1, 3]
     assert len(job_of(plan, "lm_head.weight").inputs) == 2
 

@@ -68,8 +68,8 @@ def test_untie_reads_the_embeddings_in_place_of_the_head(tmp_path: Path) -> None
     untied = write(tmp_path / "B", llama(seed=1), llama_config())
     plan = plan_of(linear(tied, untied, more="tie: untie"))
     head, embed = job_of(plan, HEAD), job_of(plan, EMBED)
-    assert head.inputs[0].offset == embed.inputs[0].offset
-    assert head.inputs[1].offset != embed.inputs[1].offset
+    assert head.inputs[0].source.offset == embed.inputs[0].source.offset
+    assert head.inputs[1].source.offset != embed.inputs[1].source.offset
     assert plan.meta["config_edits"]["tie_word_embeddings"] == [True, False]
     assert plan.meta["tie"] == "untied"
 

@@ -1,0 +1,1 @@
+"""Adapters that PEFT wrote, read by Carrick, and the other way round."""

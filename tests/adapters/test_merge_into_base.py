@@ -1,0 +1,180 @@
+"""`--dense`: methods on ΔW straight into the base, streamed; against dense float64."""
+
+from __future__ import annotations
+
+import json
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import carrick
+from adapters.dense import applied
+from adapters.handmade import HIDDEN, base_tensors, write_base
+from adapters.merging import Lora, Q, lora, oracle
+from adapters.zoo import CASES, make
+from carrick.adapters.adapter import read_adapter
+from carrick.adapters.dense import merge_into_base
+from carrick.cli import main
+from carrick.errors import CarrickError, ConfigError
+from oracles.files import read_model, write_model
+
+SHAPES = {Q.format(layer): (HIDDEN, HIDDEN) for layer in range(2)}
+WEIGHTS = [0.75, -1.5, 0.5]
+METHODS = {
+    "cat": "task_arithmetic",
+    "linear": "task_arithmetic",
+    "task_arithmetic": "task_arithmetic",
+    "ties": "ties",
+    "dare_linear": "dare_linear",
+    "dare_ties": "dare_ties",
+    "magnitude_prune": "magnitude_prune",
+}
+
+
+@pytest.fixture
+def three(tmp_path):
+    adapters = [lora(seed, SHAPES, rank=2 + seed, alpha=5, rslora=seed == 1) for seed in range(3)]
+    adapters[2].factors.pop(Q.format(1))
+    base = write_base(tmp_path / "base", base_tensors())
+    return base, adapters, [one.write(tmp_path / f"adapter-{i}") for i, one in enumerate(adapters)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods(method, three, tmp_path):
+    base, adapters, folders = three
+    sparse = {} if METHODS[method] == "task_arithmetic" else {"density": 0.4}
+    merge_into_base(base, folders, tmp_path / "out", method=method, weights=WEIGHTS, seed=6, **sparse)
+    seed = {"seed": 6} if method.startswith("dare") else {}
+    updates = oracle(METHODS[method], adapters, weights=WEIGHTS, **sparse, **seed)
+    got = read_model(tmp_path / "out")
+    before = base_tensors()
+    assert got.keys() == before.keys()
+    for name, tensor in before.items():
+        want = tensor + updates.get(name.removesuffix(".weight"), 0.0)
+        np.testing.assert_allclose(got[name], want, rtol=1e-6, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("variant", ["peft", "paper", "reference", "mergekit"])
+def test_variants(variant, three, tmp_path):
+    """Zeros of an adapter that lacks a module count among the entries of a trim, here as there."""
+    base, adapters, folders = three
+    options = {"method": "ties", "density": 0.3, "weights": WEIGHTS}
+    merge_into_base(base, folders, tmp_path / "out", variant=variant, **options)
+    merge_into_base(base, folders, tmp_path / "other", parameters={"variant": variant}, **options)
+    got, other = (read_model(tmp_path / name) for name in ("out", "other"))
+    updates = oracle("ties", adapters, density=0.3, weights=WEIGHTS, variant=variant)
+    for path in SHAPES:
+        name = f"{path}.weight"
+        np.testing.assert_allclose(got[name], base_tensors()[name] + updates[path], rtol=1e-6, atol=2e-6)
+        assert got[name].tobytes() == other[name].tobytes()
+
+
+def test_the_adapter_of_full_rank_is_the_same_update(three, tmp_path):
+    """Two ways to one result: a checkpoint, and an adapter of a rank that cuts nothing, folded into the base."""
+    from carrick.adapters import apply, merge  # noqa: PLC0415
+
+    base, _, folders = three
+    options = {"method": "ties", "density": 0.4, "weights": WEIGHTS}
+    merge_into_base(base, folders, tmp_path / "dense", **options)
+    merge(folders, tmp_path / "adapter", rank=99, **options)
+    apply(base, [tmp_path / "adapter"], tmp_path / "applied")
+    one, other = (read_model(tmp_path / name) for name in ("dense", "applied"))
+    for name, tensor in one.items():
+        np.testing.assert_allclose(other[name], tensor, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_types_are_those_of_the_base(three, tmp_path):
+    _, adapters, folders = three
+    base = write_base(tmp_path / "narrow", base_tensors(dtype=ml_dtypes.bfloat16))
+    merge_into_base(base, folders, tmp_path / "out", method="ties", density=0.4)
+    updates = oracle("ties", adapters, density=0.4)
+    got = read_model(tmp_path / "out")
+    for name, tensor in base_tensors().items():
+        assert got[name].dtype == ml_dtypes.bfloat16
+        want = (tensor + updates.get(name.removesuffix(".weight"), 0.0)).astype(np.float64)
+        np.testing.assert_allclose(got[name].astype(np.float64), want, rtol=2.0**-8, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "name", ["dora", "embedding", "gpt2", "convolutions", "lora_bias", "bias_all", "saved", "patterns_rslora"]
+)
+def test_every_kind(name, tmp_path):
+    """DoRA too, which no adapter could hold: the differences from the base are what is summed."""
+    made = [make(CASES[name], tmp_path / f"adapter-{seed}", seed) for seed in range(2)]
+    folders = [one.folder for one in made]
+    base = made[0].base
+    write_model(tmp_path / "base", {key: np.ascontiguousarray(tensor) for key, tensor in base.items()})
+    alone = [applied(read_adapter(folder), base) for folder in folders]
+    merge_into_base(tmp_path / "base", folders, tmp_path / "out", weights=[0.5, -0.25])
+    got = read_model(tmp_path / "out")
+    for key, tensor in base.items():
+        want = (
+            tensor
+            if tensor.dtype != np.float64
+            else tensor + 0.5 * (alone[0][key] - tensor) - 0.25 * (alone[1][key] - tensor)
+        )
+        np.testing.assert_allclose(got[key], want, atol=1e-12, err_msg=key)
+
+
+def test_the_command(three, tmp_path, capfd):
+    base, _, folders = three
+    words = [
+        "adapters",
+        "merge",
+        *map(str, folders),
+        "-o",
+        str(tmp_path / "out"),
+        "--base",
+        str(base),
+        "--dense",
+    ]
+    assert main([*words, "--method", "ties", "--density", "0.4", "--weights", "1,2,3", "--json"]) == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report["tensors"] == len(base_tensors())
+    merge_into_base(base, folders, tmp_path / "other", method="ties", density=0.4, weights=[1, 2, 3])
+    assert {k: t.tobytes() for k, t in read_model(tmp_path / "out").items()} == {
+        k: t.tobytes() for k, t in read_model(tmp_path / "other").items()
+    }
+
+
+@pytest.mark.parametrize("method", ["breadcrumbs", "breadcrumbs_ties", "della", "della_linear"])
+def test_methods_of_checkpoints_alone_take_the_updates(method, three, tmp_path):
+    """As a merge of checkpoints that hold base + ΔW, here in float64, where nothing is lost in that sum."""
+    _, _, folders = three
+    wide = write_base(tmp_path / "wide", {k: v.astype(np.float64) for k, v in base_tensors().items()})
+    options = {"density": 0.5, "seed": 3}
+    merge_into_base(wide, folders, tmp_path / "out", method=method, weights=WEIGHTS, **options)
+    models = []
+    for folder, weight in zip(folders, WEIGHTS, strict=True):
+        carrick.adapters.apply(wide, folder, tmp_path / f"{folder.name}-applied")
+        models.append({"model": str(tmp_path / f"{folder.name}-applied"), "parameters": {"weight": weight}})
+    config = {"merge_method": method, "base_model": str(wide), "models": models}
+    carrick.merge(
+        {**config, "parameters": {"normalize": False, "density": 0.5}, "seed": 3}, tmp_path / "expected"
+    )
+    got, want = read_model(tmp_path / "out"), read_model(tmp_path / "expected")
+    assert got.keys() == want.keys()
+    for name, tensor in want.items():
+        np.testing.assert_allclose(got[name], tensor, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_what_is_refused(three, tmp_path):
+    base, _, folders = three
+
+    def refused(message, error=ConfigError, **options):
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(error, match=message):
+            merge_into_base(base, options.pop("adapters", folders), tmp_path / "out", **options)
+        assert sorted(tmp_path.iterdir()) == before
+
+    refused(
+        "`knots_ties` makes an adapter without loss: merge without --dense", method="knots_ties", density=0.5
+    )
+    refused("`ties` needs a density", method="ties")
+    refused("2 weights for 3 adapters", weights=[1, 2])
+    refused("not a merge method", method="tie")
+    refused("no adapters are given", adapters=[])
+    wrong = Lora({Q.format(0): (np.ones((1, HIDDEN + 1), np.float32), np.ones((HIDDEN, 1), np.float32))})
+    folder = wrong.write(tmp_path / "wrong")
+    refused(rf"{Q.format(0)}: .*changes a weight of the shape", CarrickError, adapters=[folder])
