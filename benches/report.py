@@ -11,6 +11,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benches.adapters_report import adapter_results, adapters_picture, adapters_table, draw_adapters  # noqa: E402
 from benches.jobs import JOBS  # noqa: E402
 
 RESULTS = ROOT / "benches" / "results"
@@ -141,7 +142,13 @@ def where(results: dict[str, Result]) -> list[str]:
 def table(folder: Path) -> str:
     """Return everything that was measured as Markdown."""
     results = load(folder)
-    parts = [merge_table(results), scale_table(results), arrays_table(results), where(results)]
+    parts = [
+        merge_table(results),
+        adapters_table(results),
+        scale_table(results),
+        arrays_table(results),
+        where(results),
+    ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -224,9 +231,11 @@ def main() -> None:
     results = load(RESULTS)
     if not results:
         sys.exit("benches/results holds no results yet: run `make bench`")
-    write_between_marks(PAGE, table(RESULTS))
+    write_between_marks(PAGE, table(RESULTS) + adapters_picture(results))
     for theme in ("light", "dark"):
         draw(results, RESULTS / f"merge-{theme}.svg", dark=theme == "dark")
+        if adapter_results(results):
+            draw_adapters(results, RESULTS / f"adapters-{theme}.svg", theme=theme)
     write_between_marks(README, picture(results))
 
 

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benches import arrays, contenders, machine, report, scale  # noqa: E402
+from benches import adapters_jobs, arrays, contenders, machine, report, scale  # noqa: E402
 from benches.contenders import Inputs  # noqa: E402
 from benches.jobs import JOBS, QUICK, Job  # noqa: E402
 from benches.llama import write_config, write_family  # noqa: E402
+from benches.measure import CommandFailedError  # noqa: E402
 from benches.verify import verify  # noqa: E402
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ GIB = 1 << 30
 ONCE_ABOVE_SECONDS = 60
 QUICK_ONCE_ABOVE_SECONDS = 4
 QUICK_SCALE = 1 / 16
+MERGE_TOOLS = ("ceiling", "carrick", "torch", "mergekit")
+TOOLS = ",".join([*MERGE_TOOLS, "dense", "peft", "cuda"])
 
 
 def arguments() -> argparse.Namespace:
@@ -42,12 +45,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    every = [*JOBS, *scale.JOBS, *arrays.JOBS]
+    every = [*JOBS, *adapters_jobs.JOBS, *scale.JOBS, *arrays.JOBS]
     parser.add_argument("--jobs", default=",".join(every), help="names, separated by commas; default: all")
     parser.add_argument("--runs", type=int, default=5, help="runs of each tool, taken in turns")
     parser.add_argument("--scale", type=float, default=1.0, help="fraction of the models' size")
     parser.add_argument("--quick", action="store_true", help="three jobs at a sixteenth of the size")
-    parser.add_argument("--tools", default="ceiling,carrick,torch,mergekit", help="which tools take part")
+    parser.add_argument("--tools", default=TOOLS, help="which tools take part, where a job has them")
     parser.add_argument("--work", type=Path, default=ROOT / ".bench", help="where inputs and outputs lie")
     parser.add_argument("--results", type=Path, help="where the JSON goes; default: benches/results")
     parser.add_argument("--again", action="store_true", help="repeat jobs that have a result")
@@ -146,7 +149,8 @@ def contest(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     print(f"    inputs    {time.perf_counter() - start:8.1f} s  {size / 1e9:8.2f} GB", flush=True)
     try:
         once_above = QUICK_ONCE_ABOVE_SECONDS if options.quick else ONCE_ABOVE_SECONDS
-        tools = Contest(inputs, options.tools.split(","), once_above)
+        wanted = options.tools.split(",")
+        tools = Contest(inputs, [tool for tool in wanted if tool in MERGE_TOOLS], once_above)
         for _ in range(options.runs):
             for tool in tools.tools:
                 tools.turn(tool)
@@ -169,8 +173,22 @@ def contest(job: Job, options: argparse.Namespace) -> dict[str, Any]:
 def disk_need(names: list[str], options: argparse.Namespace) -> int:
     """Return what the hungriest job needs; each deletes its files before the next begins."""
     needs = [JOBS[name].disk_bytes(options.scale) for name in names if name in JOBS]
+    needs += [
+        adapters_jobs.JOBS[name].disk_bytes(options.scale) for name in names if name in adapters_jobs.JOBS
+    ]
     needs += [scale.JOBS[name].disk_bytes(options.scale) for name in names if name in scale.JOBS]
     return max(needs, default=0)
+
+
+def result_of(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one job."""
+    if name in JOBS:
+        return contest(JOBS[name], options)
+    if name in adapters_jobs.JOBS:
+        return adapters_jobs.JOBS[name].run(options)
+    if name in scale.JOBS:
+        return scale.JOBS[name].run(options)
+    return arrays.JOBS[name](options)
 
 
 def main() -> None:
@@ -187,19 +205,22 @@ def main() -> None:
     )
     if need > free:
         sys.exit("not enough disk: name another folder with --work, or a smaller --scale")
+    failed = []
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {name}", flush=True)
-        if name in JOBS:
-            result = contest(JOBS[name], options)
-        elif name in scale.JOBS:
-            result = scale.JOBS[name].run(options)
-        else:
-            result = arrays.JOBS[name](options)
+        try:
+            result = result_of(name, options)
+        except CommandFailedError as error:
+            failed.append(name)
+            print(f"    no result: {error}", flush=True)
+            continue
         content = {"job": name, "scale": options.scale, **result, "machine": machine.facts(options.work)}
         path = options.results / f"{name}.json"
         path.with_suffix(".part").write_text(json.dumps(content, indent=1) + "\n")
         path.with_suffix(".part").replace(path)
     print(report.table(options.results))
+    if failed:
+        sys.exit(f"without a result, because a command failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

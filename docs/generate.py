@@ -17,6 +17,9 @@ BASES = {
     "optional": "optional: with one, task vectors are merged",
     "unused": "none; it only gives config and tokenizer",
 }
+# What adapters are merged on is a difference already; only models need a base to differ from.
+BASES_OF_FACTORS = "required for checkpoints, none for adapters"
+ADAPTERS_ONLY = {"cat"}
 SCOPES = {"model": "model", "global": "all models", "merge": "whole merge"}
 
 
@@ -37,6 +40,12 @@ def _number(value: object) -> str:
     )
 
 
+def _base(method: dict[str, Any]) -> str:
+    if method["name"] in ADAPTERS_ONLY:
+        return "none: it merges adapters only"
+    return BASES_OF_FACTORS if method["family"] == "factored" else BASES[method["base"]]
+
+
 def _range(parameter: dict[str, Any]) -> str:
     if parameter.get("choices"):
         return ", ".join(f"`{choice}`" for choice in parameter["choices"])
@@ -45,6 +54,8 @@ def _range(parameter: dict[str, Any]) -> str:
     low, high = parameter.get("min"), parameter.get("max")
     if low is None and high is None:
         return "finite"
+    if high is None:
+        return f"{_number(low)} or more"
     return f"{_number(low)} to {_number(high)}"
 
 
@@ -56,7 +67,7 @@ def overview(methods: list[dict[str, Any]]) -> list[str]:
     """Return the table of all methods."""
     lines = ["| method | what it does | base | models |", "|---|---|---|---|"]
     for method in methods:
-        base = BASES[method["base"]].split(";")[0].split(":")[0]
+        base = _base(method).split(";")[0].split(":")[0]
         name = method["name"]
         lines.append(f"| [`{name}`](#{name}) | {method['summary']} | {base} | {_models(method)} |")
     return lines
@@ -90,7 +101,7 @@ def section(method: dict[str, Any]) -> list[str]:
         "",
         f"    {method['formula']}",
         "",
-        f"Source: <{method['source']}>. Base: {BASES[method['base']]}. Models beside it: {_models(method)}. "
+        f"Source: <{method['source']}>. Base: {_base(method)}. Models beside it: {_models(method)}. "
         f"Passes over the inputs: {method['passes']}.",
     ]
     if method["parameters"]:
