@@ -52,15 +52,16 @@ def as_yaml(trees: Sequence[Node]) -> str:
     yaml = YAML()
     yaml.width = 1000
     out = StringIO()
-    yaml.dump_all([_plain(tree) for tree in trees], out)
+    yaml.dump_all([plain(tree) for tree in trees], out)
     return out.getvalue()
 
 
-def _plain(node: Node) -> Any:
+def plain(node: Node) -> Any:
+    """Return the tree as mappings, lists and plain values."""
     match node:
         case MapNode():
-            return {key: _plain(value) for key, value in node.entries.items()}
+            return {key: plain(value) for key, value in node.entries.items()}
         case ListNode():
-            return [_plain(item) for item in node.items]
+            return [plain(item) for item in node.items]
         case Scalar():
             return node.value
