@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import TYPE_CHECKING, Any, Literal
 
 from carrick.suggestions import nearest
 
@@ -18,14 +17,13 @@ Value = bool | float | str
 """A parameter's value once it is resolved: choices are text."""
 
 
-class Parameter(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
     """One parameter of a method: its type, its range, its default.
 
     `scope` says how far one value reaches: ``model`` may differ from model to model, ``global`` is one value
     for all models of a tensor, ``merge`` is one value for the whole merge. Ranges are closed.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     scope: Literal["model", "global", "merge"]
@@ -53,25 +51,23 @@ class Parameter(BaseModel):
         return "a finite number"
 
 
-class Variant(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
     """A published reading of a method: values for some of its parameters."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     options: tuple[tuple[str, Value], ...]
     doc: str
 
 
-class Method(BaseModel):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
     """A way of merging: its name, the models it takes, its parameters.
 
     `min_models` and `max_models` count the models without the base. `base` is ``required``, ``optional``, or
     ``unused``: a base that is listed is then one more model. `ignored` are parameters of mergekit that change
     nothing here.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     family: str
@@ -111,8 +107,27 @@ def load() -> Mapping[str, Method]:
     """
     from carrick import _core  # noqa: PLC0415  the extension is loaded when the first method is asked for
 
-    rows = [Method.model_validate(row) for row in json.loads(_core.methods())]
-    return MappingProxyType({row.name: row for row in rows})
+    # Plain objects, not pydantic's: the table is the engine's own, and every command would wait for the import.
+    return MappingProxyType({row["name"]: _method(row) for row in json.loads(_core.methods())})
+
+
+def _method(row: dict[str, Any]) -> Method:
+    return Method(
+        **{
+            **row,
+            "parameters": tuple(_parameter(parameter) for parameter in row["parameters"]),
+            "variants": tuple(
+                Variant(**{**variant, "options": tuple((name, value) for name, value in variant["options"])})
+                for variant in row["variants"]
+            ),
+            "ignored": tuple(row["ignored"]),
+        }
+    )
+
+
+def _parameter(row: dict[str, Any]) -> Parameter:
+    choices = row.get("choices")
+    return Parameter(**{**row, "choices": None if choices is None else tuple(choices)})
 
 
 def get(name: str) -> Method:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrick.arrays.buffers import read
 from carrick.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], *, of: str = "") -> No
     PlanError
         One is not on the CPU, or its element type has no arithmetic; `of` says whose it is.
     """
+    from carrick.arrays.buffers import read  # noqa: PLC0415  (NumPy, which files do not need)
+
     buffers = {name: read(tensor, f"{name}{of}") for name, tensor in tensors.items()}
     header: dict[str, Any] = {}
     offset = 0

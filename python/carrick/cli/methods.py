@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +30,7 @@ def methods(
     everything = known.load()
     if name is None:
         if as_json:
-            say_json([method.model_dump(mode="json") for method in everything.values()])
+            say_json([asdict(method) for method in everything.values()])
             return
         _list(everything)
         return
@@ -38,7 +39,7 @@ def methods(
             f"there is no method {name!r}{nearest(name, everything)}; `carrick methods` lists them"
         )
     if as_json:
-        say_json(everything[name].model_dump(mode="json"))
+        say_json(asdict(everything[name]))
     else:
         _explain(everything[name])
 

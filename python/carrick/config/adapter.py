@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from carrick.config.keys import ADAPTER_KEYS
 from carrick.config.tree import Scalar, as_choice, as_count, as_text, shown
@@ -87,16 +87,16 @@ def for_adapters(method: Method, node: Node) -> Method:
         )
     parameters = []
     for parameter in method.parameters:
-        change: dict[str, object] = {}
+        change: dict[str, Any] = {}
         if parameter.name == "weight":
             change = {"required": False, "default": 1.0}
         elif parameter.name == "normalize":
             change = {"default": False}
         elif parameter.name == "kept_count" and method.name == "magnitude_prune":
             change = {"default": "floor"}  # PEFT's, as that of the variant which `ties` has for adapters
-        parameters.append(parameter.model_copy(update=change))
+        parameters.append(replace(parameter, **change))
     base = "optional" if method.base == "required" else method.base
-    return method.model_copy(update={"parameters": tuple(parameters), "base": base})
+    return replace(method, parameters=tuple(parameters), base=base)
 
 
 def default_variant(method: Method) -> str | None:

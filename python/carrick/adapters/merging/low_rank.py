@@ -9,8 +9,6 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from carrick.adapters.factors_file import FactorsFile
 from carrick.adapters.merging.decomposition import read_factors
 from carrick.adapters.merging.knots import Coordinates
@@ -114,11 +112,11 @@ class _Turned:
 
     def places(self, number: int, module: _Held, *, by_columns: bool) -> list[Place]:
         """Multiply Pᵢ·b (or a·Pᵢ) for each term, and return where the products lie."""
-        factor = self._found(f"{number}.{'b' if by_columns else 'a'}").astype(np.float64)
+        factor = self._found(f"{number}.{'b' if by_columns else 'a'}").astype("float64")
         places = []
         for term in range(len(module.entry.terms)):
-            p = self._basis(f"{module.number}.{term}.p").astype(np.float64)
-            product = (p @ factor if by_columns else factor @ p).astype(np.float32)
+            p = self._basis(f"{module.number}.{term}.p").astype("float64")
+            product = (p @ factor if by_columns else factor @ p).astype("float32")
             places.append(Place(self._number, *self._file.add(product)))
         return places
 
