@@ -107,38 +107,43 @@ impl<'a, R: Panel + Element> Described<'a, R> {
         range.start / columns..range.end.div_ceil(columns)
     }
 
+    /// Adds the part of a block that lies in `range`, in one read: its rows lie one behind the other in the file.
     fn add_block(&self, block: &Block, range: &Range<u64>, out: &mut [R], bytes: &mut Vec<u8>) -> Result<()> {
-        let mut add = |first: u64, out: &mut [R], stored: &mut Vec<R>| -> Result<()> {
-            stored.resize(out.len(), R::ZERO);
-            self.load(block.place, first, stored, bytes)?;
-            if block.scale == 1.0 {
-                out.iter_mut().zip(stored).for_each(|(out, x)| *out += *x);
-            } else {
-                crate::kernels::combine::add_scaled(self.level, out, stored, R::of(block.scale));
-            }
-            Ok(())
-        };
-        let mut stored = Vec::new();
-        if block.columns == self.description.columns {
-            // Whole rows lie one behind the other, in the file too.
-            let first = block.row * block.columns;
-            let (begin, end) = (range.start.max(first), range.end.min(first + block.rows * block.columns));
-            if begin < end {
-                let part = (begin - range.start) as usize..(end - range.start) as usize;
-                add(begin - first, &mut out[part], &mut stored)?;
-            }
+        let touched = self.rows(range);
+        let (top, bottom) = (touched.start.max(block.row), touched.end.min(block.row + block.rows));
+        if block.columns == 0 || top >= bottom {
             return Ok(());
         }
-        let touched = self.rows(range);
-        for row in touched.start.max(block.row)..touched.end.min(block.row + block.rows) {
-            let Some((begin, span)) = self.part_of_row(row, range) else { continue };
-            let (left, right) = (block.column as usize, (block.column + block.columns) as usize);
+        let (left, right) = (block.column as usize, (block.column + block.columns) as usize);
+        // Which elements of `out` and of the block a row shares; none where `range` ends before the block begins.
+        let shared = |row: u64| {
+            let (begin, span) = self.part_of_row(row, range)?;
             let (from, to) = (span.start.max(left), span.end.min(right));
-            if from < to {
-                let first = (row - block.row) * block.columns + (from - left) as u64;
-                let begin = begin + from - span.start;
-                add(first, &mut out[begin..begin + to - from], &mut stored)?;
+            let first = (row - block.row) * block.columns + from.saturating_sub(left) as u64;
+            (from < to).then(|| (begin + from - span.start, first, to - from))
+        };
+        let Some((_, first, _)) = (top..bottom).find_map(shared) else { return Ok(()) };
+        let last = (top..bottom).rev().find_map(shared);
+        let end = last.map_or(first, |(_, at, len)| at + len as u64);
+        let mut stored = vec![R::ZERO; (end - first) as usize];
+        self.load(block.place, first, &mut stored, bytes)?;
+        let mut add = |begin: usize, held: &[R]| {
+            let out = &mut out[begin..begin + held.len()];
+            if block.scale == 1.0 {
+                out.iter_mut().zip(held).for_each(|(out, x)| *out += *x);
+            } else {
+                crate::kernels::combine::add_scaled(self.level, out, held, R::of(block.scale));
             }
+        };
+        if block.columns == self.description.columns {
+            // Whole rows lie one behind the other in the result, too.
+            let begin = (block.row * block.columns + first - range.start) as usize;
+            add(begin, &stored);
+            return Ok(());
+        }
+        for (begin, at, len) in (top..bottom).filter_map(shared) {
+            let at = (at - first) as usize;
+            add(begin, &stored[at..at + len]);
         }
         Ok(())
     }
