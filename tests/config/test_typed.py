@@ -19,7 +19,7 @@ class Source(Recipe):
 class Whole(Recipe):
     base: str
     task: Literal["causal", "classification"]
-    data: list[Source] | Source = []
+    data: list[Source] | Source = Field(default=[])
     rate: float = 1e-4
 
     @field_validator("base")
@@ -46,7 +46,11 @@ def test_values_and_defaults(tmp_path):
     ("text", "line", "message"),
     [
         ("bose: a\ntask: causal\n", 1, "`bose` is not a key of a recipe; did you mean `base`?"),
-        ("base: a\ntask: causal\nx: 1\n", 3, "`x` is not a key of a recipe; the keys here are base, task, data, rate"),
+        (
+            "base: a\ntask: causal\nx: 1\n",
+            3,
+            "`x` is not a key of a recipe; the keys here are base, task, data, rate",
+        ),
         (
             "base: a\ntask: causal\ndata:\n  - file: x\n    row: 3\n",
             5,
@@ -71,7 +75,7 @@ def test_mistakes_say_where_and_what(text, line, message, tmp_path):
 def test_one_document_and_a_file_that_is_there(tmp_path):
     with pytest.raises(ConfigError, match="a recipe is one YAML document; the file holds 2"):
         read("base: a\n---\nbase: b\n", tmp_path)
-    with pytest.raises(ConfigError, match="there is no such file; did you mean `recipe.yml`"):
+    with pytest.raises(ConfigError, match=r"there is no such file; did you mean `recipe\.yml`"):
         load_typed(tmp_path / "recpie.yml", Whole, "a recipe")
     with pytest.raises(ConfigError, match="this is a folder; give the YAML file itself"):
         load_typed(tmp_path, Whole, "a recipe")

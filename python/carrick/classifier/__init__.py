@@ -1,0 +1,1 @@
+"""Classification with one frozen head that many adapters share: nothing but LoRA differs between models."""

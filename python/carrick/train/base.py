@@ -1,0 +1,214 @@
+"""The model that is trained from: where it lies, what it is, and how it is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from carrick.checkpoints.find import find_path
+from carrick.errors import ConfigError
+from carrick.suggestions import nearest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from carrick.train.recipe import Adapter, Task, Training
+
+_SHORT = 256
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base model on disk.
+
+    Attributes
+    ----------
+    name
+        As the recipe names it.
+    path
+        Its folder.
+    commit
+        Commit of a Hub snapshot.
+    config_sha256
+        Checksum of its config.json.
+    architecture
+        `model_type` of its configuration.
+    """
+
+    name: str
+    path: Path
+    commit: str | None
+    config_sha256: str
+    architecture: str
+
+
+def find_base(name: str) -> Base:
+    """Find the base and read what it is, without loading it.
+
+    Raises
+    ------
+    FormatError
+        Nothing is there.
+    ConfigError
+        What is there has no config.json.
+    """
+    from pathlib import Path as _Path  # noqa: PLC0415
+
+    ref, _, revision = (name, "", "") if _Path(name).exists() else name.partition("@")
+    path, commit = find_path(ref, revision or None)
+    config = path / "config.json"
+    if not config.is_file():
+        is_adapter = (path / "adapter_config.json").is_file()
+        kind = "it is an adapter; name the model it belongs to" if is_adapter else "there is no config.json"
+        raise ConfigError(f"base: {name} is no model: {kind}")
+    data = config.read_bytes()
+    architecture = str(json.loads(data).get("model_type", "unknown"))
+    return Base(name, path, commit, hashlib.sha256(data).hexdigest(), architecture)
+
+
+def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) -> nn.Module:
+    """Load the base: a causal language model, or for classification the bare encoder.
+
+    Under ``precision: bfloat16`` weights that stay frozen keep the type they are stored in; weights that train
+    are float32, whatever the arithmetic.
+
+    Parameters
+    ----------
+    base
+        The model.
+    task
+        Decides on the class.
+    training
+        Its `precision` and `base_dropout` are heeded.
+    trains_all
+        Whether the model's own weights train, all or some of them.
+    """
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # noqa: PLC0415
+
+    from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
+
+    stored = training.precision == "bfloat16" and not trains_all
+    config = AutoConfig.from_pretrained(base.path)
+    dropouts = {} if training.base_dropout else _dropouts(config)
+    for key in dropouts:
+        setattr(config, key, 0.0)
+    options: dict[str, Any] = {"config": config, "dtype": "auto" if stored else torch.float32}
+    options["use_safetensors"] = True  # pickles are never loaded
+    if training.precision == "bfloat16" and training.max_length <= _SHORT and not torch.cuda.is_available():
+        # torch's fused attention for CPUs takes 1.6 times as long on short bfloat16 rows as the plain formula.
+        options["attn_implementation"] = "eager"
+    if task == "classification":
+        model = AutoModel.from_pretrained(base.path, **options, **encoder_options(base.path))
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base.path, **options)
+    for key, value in dropouts.items():
+        setattr(model.config, key, value)  # what is saved is the base's configuration
+    return model  # type: ignore[no-any-return]
+
+
+def load_tokenizer(base: Base, task: Task) -> Any:
+    """Load the tokenizer.
+
+    Raises
+    ------
+    ConfigError
+        There is none, or one without an end-of-text token for a language model.
+    """
+    from transformers import AutoTokenizer  # noqa: PLC0415
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(base.path)
+    except (OSError, ValueError) as error:
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(f"base: {base.name} has no tokenizer that can be loaded: {first}") from None
+    if task == "causal" and tokenizer.eos_token is None:
+        raise ConfigError(
+            f"base: the tokenizer of {base.name} has no end-of-text token, which answers end with"
+        )
+    return tokenizer
+
+
+def empty_model(base: Base, task: Task) -> nn.Module:
+    """Build the model without memory for its weights, to look at its modules before anything is loaded."""
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # noqa: PLC0415
+
+    from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
+
+    config = AutoConfig.from_pretrained(base.path)
+    with torch.device("meta"):
+        if task == "classification":
+            return AutoModel.from_config(config, **encoder_options(base.path))  # type: ignore[no-any-return]
+        try:
+            return AutoModelForCausalLM.from_config(config)  # type: ignore[no-any-return]
+        except ValueError:
+            raise ConfigError(
+                f"base: {base.name} is a {base.architecture} model, which is no causal language model"
+            ) from None
+
+
+def check_targets(model: nn.Module, adapter: Adapter, base: Base) -> list[str]:
+    """Return the full names of the modules that the adapter targets.
+
+    Raises
+    ------
+    ConfigError
+        A target or a layer that the base has not.
+    """
+    from torch import nn as _nn  # noqa: PLC0415
+
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, _nn.Linear | _nn.Embedding) or type(module).__name__ == "Conv1D"
+    ]
+    names = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    if adapter.targets == "all-linear":
+        found = [name for name in linear if isinstance(model.get_submodule(name), _nn.Linear)]
+    elif isinstance(adapter.targets, str):
+        try:
+            pattern = re.compile(adapter.targets)
+        except re.error as error:
+            raise ConfigError(
+                f"adapter.targets: `{adapter.targets}` is no regular expression: {error}"
+            ) from None
+        found = [name for name in linear if pattern.fullmatch(name)]
+        if not found:
+            hint = nearest(adapter.targets, names) or f"; its modules are {', '.join(names)}"
+            raise ConfigError(f"adapter.targets: `{adapter.targets}` matches no module of {base.name}{hint}")
+    else:
+        for target in adapter.targets:
+            if not any(name == target or name.endswith(f".{target}") for name in linear):
+                hint = nearest(target, names) or f"; its modules are {', '.join(names)}"
+                raise ConfigError(f"adapter.targets: {base.name} has no module `{target}`{hint}")
+        found = [
+            name
+            for name in linear
+            if any(name == target or name.endswith(f".{target}") for target in adapter.targets)
+        ]
+    if adapter.layers is None:
+        return found
+    return _of_layers(found, adapter.layers, base)
+
+
+def _of_layers(names: list[str], layers: list[int], base: Base) -> list[str]:
+    numbers = {name: int(match[1]) for name in names if (match := re.search(r"\.(\d+)\.", name))}
+    count = max(numbers.values(), default=-1) + 1
+    for layer in layers:
+        if layer not in numbers.values():
+            raise ConfigError(f"adapter.layers: {base.name} has no layer {layer}; it has {count}, from 0")
+    return [name for name, number in numbers.items() if number in layers]
+
+
+def _dropouts(config: Any) -> dict[str, float]:
+    return {
+        key: value
+        for key, value in config.to_dict().items()
+        if "drop" in key and isinstance(value, float) and value > 0
+    }
