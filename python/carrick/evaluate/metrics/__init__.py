@@ -1,0 +1,1 @@
+"""Scores of answers: classification, overlap of texts, likeness of meaning, numbers, hallucination."""

@@ -1,0 +1,209 @@
+"""`carrick.evaluate.evaluate`: a model, tasks and languages in; scores with standard errors out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from carrick.checkpoints.find import find_path
+from carrick.errors import ConfigError
+from carrick.evaluate import classifier, language_model
+from carrick.evaluate.aggregate import mean
+from carrick.evaluate.device import choose_device, element_type
+from carrick.evaluate.metrics.bertscore import bertscore as bert_scores
+from carrick.evaluate.plots import bars
+from carrick.evaluate.report import EvaluationReport, TaskResult
+from carrick.evaluate.request import Request
+from carrick.evaluate.settings import Settings
+from carrick.evaluate.tasks.catalogue import SUMMARIES, chosen
+from carrick.extras import require
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from carrick.evaluate.request import Progress, Rows
+    from carrick.evaluate.tasks.family import Family
+
+_PACKAGES = ("torch", "transformers", "peft", "lm_eval", "datasets", "carrick")
+
+
+def evaluate(
+    model: str | Path | Any,
+    adapters: Sequence[str | Path] = (),
+    *,
+    tasks: Sequence[str],
+    data: str | Path | None = None,
+    languages: Sequence[str] | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    head: str | Path | None = None,
+    bertscore: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 8,
+    max_length: int | None = None,
+    max_new_tokens: int | None = None,
+    chat: bool = False,
+    seed: int = 0,
+    out: str | Path | None = None,
+    force: bool = False,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> EvaluationReport:
+    """Score a model on tasks in languages.
+
+    Everything that was asked for is checked, and all rows are read, before the model is loaded.
+
+    Parameters
+    ----------
+    model
+        A checkpoint's folder or Hub id (``base+adapter:0.5`` too), or an `lm_eval.api.model.LM`.
+    adapters
+        LoRA adapters of it, all active at once, each with ``:weight`` where that is not 1.
+    tasks
+        Names of tasks, see ``carrick evaluate --list``.
+    data
+        Folder with a folder for each task; None fetches each task's data set from the Hub.
+    languages
+        Codes such as ``de``; None takes all that a task has.
+    limit
+        Rows of each task and language, from the first; None takes all.
+    shots
+        Worked examples before each row; None takes the number in the task's YAML file.
+    head
+        Folder of a classification head: `model` is an encoder then, and the task one with classes.
+    bertscore
+        Folder of an encoder that summaries are compared by as well.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    precision
+        ``auto`` (float32 on a CPU, as stored on a GPU), ``float32``, ``bfloat16`` or ``float16``.
+    batch_size
+        Rows computed together.
+    max_length
+        Tokens that the model sees at most; None takes what the model says (64 with a head).
+    max_new_tokens
+        Tokens of an answer at most; None takes the number in the task's YAML file.
+    chat
+        Ask in the model's chat template.
+    seed
+        Of the bootstrap, and of whatever is random.
+    out
+        Folder for ``results.json``, the answers, and a chart of each task.
+    force
+        Replace results that `out` holds.
+    download
+        Fetch a model or an adapter from the Hub that is not in the local cache.
+    progress
+        Called before each task and language with how many are done, how many there are, and its name.
+
+    Returns
+    -------
+    EvaluationReport
+
+    Raises
+    ------
+    ConfigError
+        A task, language or device that is not there, a missing file or column, an adapter of another base,
+        more shots than there are, or results that would be replaced.
+    CarrickError
+        A package of the extra ``evaluate`` is missing.
+    """
+    require(
+        "`carrick evaluate`", "evaluate", "torch", "transformers", "datasets", "lm_eval", "sklearn", "scipy"
+    )
+    begun = time.monotonic()
+    settings = Settings(limit, shots, precision, batch_size, max_length, max_new_tokens, chat, seed)
+    folder = None if out is None else check_out(Path(out), force=force)
+    place = choose_device(device)
+    element_type(precision, place)
+    source = None if data is None else Path(data).expanduser()
+    asked = chosen(tasks, source, languages)
+    rows = [(family, language, family.rows(source, language)) for family, language in asked]
+    if bertscore is not None:
+        _check_bertscore(bertscore, asked)
+    watch = progress or _unwatched
+    request = Request(model, tuple(adapters), rows, settings, place, watch, download)
+    name, results, notes = language_model.run(request) if head is None else classifier.run(request, head)
+    if bertscore is not None:
+        results = [_with_bertscore(result, rows, bertscore, str(place)) for result in results]
+    report = EvaluationReport(
+        model=name,
+        device=str(place),
+        results=tuple(results),
+        seconds=time.monotonic() - begun,
+        settings={
+            "tasks": list(tasks),
+            "languages": None if languages is None else list(languages),
+            "data": None if data is None else str(data),
+            "head": None if head is None else str(head),
+            "bertscore": None if bertscore is None else str(bertscore),
+            **asdict(settings),
+        },
+        versions={package: version(package) for package in _PACKAGES},
+        notes=tuple(dict.fromkeys(notes)),
+    )
+    if folder is not None:
+        report.save(folder)
+        if find_spec("matplotlib") is not None:
+            for task in report.tasks:
+                bars({name: report}, task, folder / f"{task}.png")
+    return report
+
+
+def check_out(out: Path, *, force: bool) -> Path:
+    """Check that results may be written to a folder.
+
+    Raises
+    ------
+    ConfigError
+        It is a file, holds results and `force` is not given, or holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file; give a folder")
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / "results.json").is_file():
+            raise ConfigError(f"{out} holds something else than results; choose another folder")
+        if not force:
+            raise ConfigError(
+                f"{out} holds results already; choose another folder, or replace them with --force"
+            )
+    return out
+
+
+def _check_bertscore(model: str | Path, asked: Sequence[tuple[Family, str]]) -> None:
+    require("`--bertscore`", "evaluate", "bert_score")
+    if not any(family.name == SUMMARIES for family, _ in asked):
+        raise ConfigError(
+            f"--bertscore compares summaries; the task {SUMMARIES} is not among those asked for"
+        )
+    find_path(str(model))
+
+
+def _with_bertscore(result: TaskResult, rows: Rows, model: str | Path, device: str) -> TaskResult:
+    if result.task != SUMMARIES:
+        return result
+    references = next(
+        found["test"]
+        for family, language, found in rows
+        if (family.name, language) == (result.task, result.language)
+    )
+    found = bert_scores(
+        [sample["answer"] for sample in result.samples],
+        [references[sample["row"]]["summary"] for sample in result.samples],
+        find_path(str(model))[0],
+        device=device,
+    )
+    samples = [
+        {**sample, "scores": {**sample["scores"], "bertscore": float(f1)}}
+        for sample, f1 in zip(result.samples, found.f1, strict=True)
+    ]
+    return replace(result, scores={**result.scores, "bertscore": mean(found.f1)}, samples=tuple(samples))
+
+
+def _unwatched(done: int, total: int, name: str) -> None:
+    """Take the place of a progress that nobody asked for."""

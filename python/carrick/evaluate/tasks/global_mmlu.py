@@ -1,0 +1,63 @@
+"""Global-MMLU: knowledge in 57 subjects with four choices, in many languages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carrick.errors import ConfigError
+from carrick.evaluate.tasks.family import Family, Splits, hub_rows
+from carrick.evaluate.tasks.files import Row, json_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LANGUAGES = (
+    "am", "ar", "bn", "cs", "de", "el", "en", "es", "fa", "fil", "fr", "ha", "he", "hi", "id", "ig", "it", "ja",
+    "ko", "ky", "lt", "mg", "ms", "ne", "nl", "ny", "pl", "pt", "ro", "ru", "si", "sn", "so", "sr", "sv", "sw",
+    "te", "tr", "uk", "vi", "yo", "zh",
+)  # fmt: skip
+_COLUMNS = ("question", "option_a", "option_b", "option_c", "option_d", "answer")
+
+
+def _row(row: Row) -> Row:
+    answers = {letter: row[f"option_{letter}"] for letter in "abcd"}
+    gold = "ABCD".index(row["answer"])
+    return {"question": row["question"].strip(), **answers, "gold": gold, "subject": row.get("subject", "")}
+
+
+def _file(folder: Path, code: str) -> Path:
+    patterns = (f"{code}.json*", f"*_{code}.json*", f"{code}_*.json*")
+    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+    return found[0] if found else folder / f"{code}.jsonl"
+
+
+def _read(path: Path, folder: Path, language: str) -> Splits:
+    del folder, language
+    rows = json_lines(path, _COLUMNS)
+    for line, each in enumerate(rows, start=1):
+        if each["answer"] not in tuple("ABCD"):
+            raise ConfigError(
+                f"the answer is {each['answer']!r}, not A, B, C or D", file=str(path), line=line
+            )
+    return {"test": [_row(each) for each in rows]}
+
+
+def _fetch(dataset: str, config: str, language: str) -> Splits:
+    del language
+    parts = (("test", "test"), ("shots", "dev"))
+    return {name: [_row(row) for row in hub_rows(dataset, config, split)] for name, split in parts}
+
+
+FAMILY = Family(
+    name="global_mmlu",
+    title="knowledge, 4 choices",
+    metric="accuracy",
+    folders=("global_mmlu", "global_mmlu_dev"),
+    languages=LANGUAGES,
+    file=_file,
+    read=_read,
+    hub="CohereLabs/Global-MMLU",
+    hub_languages={code: code for code in LANGUAGES},
+    fetch=_fetch,
+)
+splits = FAMILY.splits

@@ -1,0 +1,105 @@
+"""MMLU-ProX: harder knowledge questions with up to ten choices, answered step by step."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from carrick.errors import ConfigError
+from carrick.evaluate.tasks.family import Family, Splits, hub_rows
+from carrick.evaluate.tasks.files import Row, check_columns, json_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LETTERS = "ABCDEFGHIJ"
+LANGUAGES = (
+    "af", "ar", "bn", "cs", "de", "en", "es", "fr", "hi", "hu", "id", "it", "ja", "ko", "mr", "ne", "pt", "ru",
+    "sr", "sw", "te", "th", "uk", "ur", "vi", "wo", "yo", "zh", "zu",
+)  # fmt: skip
+
+
+def words(language: str) -> list[str]:
+    """Return the harness's own words for a language.
+
+    They stand for Question, Options, Answer, the instruction, A (of worked shots), and "the answer is ({})".
+    """
+    from lm_eval.tasks.mmlu_prox.lang_libs import LANG_LIBS  # noqa: PLC0415  (an extra)
+
+    return list(LANG_LIBS[language])
+
+
+def row(given: Row, language: str) -> Row:
+    """Return a row as the YAML reads it."""
+    ask, choose, reply, instruction, spoken, suffix = words(language)
+    options = [given.get(f"option_{place}") for place in range(len(LETTERS))]
+    listed = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True) if text is not None]
+    stated = suffix.format("X")
+    return {
+        "language": language,
+        "instruction": instruction.format(subject=given.get("category", ""), ans_suffix=stated),
+        "problem": "\n".join([ask, given["question"], choose, *listed]),
+        "reply": reply,
+        "worked": (given.get("cot_content") or "").replace(spoken, "").strip(),
+        "answer": given["answer"],
+    }
+
+
+def _file(folder: Path, code: str) -> Path:
+    arrow = folder / "data-00000-of-00001.arrow"
+    return arrow if folder.name.endswith(f"_{code}") else folder / f"{code}.jsonl"
+
+
+def _read(path: Path, folder: Path, language: str) -> Splits:
+    from datasets import Dataset  # noqa: PLC0415  (an extra)
+
+    columns = ["question", "option_0", "answer"]
+    rows = (
+        [dict(each) for each in Dataset.from_file(str(path))]
+        if path.suffix == ".arrow"
+        else json_lines(path, [])
+    )
+    for line, each in enumerate(rows, start=1):
+        check_columns(each, columns, path, line)
+        if each["answer"] not in tuple(LETTERS):
+            raise ConfigError(
+                f"the answer is {each['answer']!r}, not a letter from A to J", file=str(path), line=line
+            )
+    shots = folder / f"{language}_validation.jsonl"
+    return {
+        "test": [row(each, language) for each in rows],
+        "shots": [row(each, language) for each in json_lines(shots, columns)] if shots.exists() else [],
+    }
+
+
+def _fetch(dataset: str, config: str, language: str) -> Splits:
+    parts = (("test", "test"), ("shots", "validation"))
+    return {name: [row(each, language) for each in hub_rows(dataset, config, split)] for name, split in parts}
+
+
+FAMILY = Family(
+    name="mmlu_prox",
+    title="harder knowledge, up to 10 choices",
+    metric="exact_match",
+    folders=("mmlu_prox", "mmlu_prox_lite", "mmlu_prox_lite_en"),
+    languages=LANGUAGES,
+    file=_file,
+    read=_read,
+    hub="li-lab/MMLU-ProX",
+    hub_languages={code: code for code in LANGUAGES},
+    fetch=_fetch,
+)
+splits = FAMILY.splits
+
+
+def stated_letter(answer: str, language: str) -> str | None:
+    """Return the letter behind the language's "the answer is", the first time it is said, or None."""
+    phrase = re.escape(words(language)[5]).replace(re.escape("({})"), r"\(?([A-J])\b\)?")
+    found = re.search(phrase, answer, re.IGNORECASE)
+    return found[1].upper() if found else None
+
+
+def score(doc: Row, results: list[str]) -> dict[str, float]:
+    """Score one worked answer by its letter; one without a letter is wrong, and counted as such."""
+    letter = stated_letter(results[0], doc["language"])
+    return {"exact_match": float(letter == doc["answer"]), "outside": float(letter is None)}

@@ -1,0 +1,250 @@
+"""Whole evaluations of tiny random models: checkpoints, adapters, heads, perplexity; results on disk; the command."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import carrick
+from carrick.classifier.head import Head
+from carrick.evaluate import evaluate, read_report
+from carrick.evaluate.model import find_subject, load_causal
+
+from .conftest import adapter
+
+pytest.importorskip("lm_eval")
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("peft")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+CPU = torch.device("cpu")
+
+
+def logits(folder, *adapters):
+    model, tokenizer = load_causal(find_subject(folder, adapters), CPU)
+    with torch.inference_mode():
+        return (
+            model(input_ids=torch.tensor([tokenizer("a few words of text")["input_ids"]])).logits[0].numpy()
+        )
+
+
+def test_several_adapters_are_what_a_merge_makes_of_them(llama, adapters, tmp_path):
+    german, mathematics, _ = adapters
+    base = logits(llama)
+    found = logits(llama, german, f"{mathematics}:0.5")
+    carrick.adapters.apply(llama, [str(german), f"{mathematics}:0.5"], tmp_path / "merged")
+    assert np.abs(found - logits(tmp_path / "merged")).max() < 1e-4
+    assert np.abs(found - base).max() > 0.1
+    assert np.abs(logits(llama, german) - found).max() > 0.1
+    assert np.array_equal(logits(f"{llama}+{german}+{mathematics}:0.5"), found)
+
+
+def test_choices_are_scored_by_the_models_own_probabilities(llama, adapters, data):
+    """The log-likelihoods of the harness, with two adapters active, against a plain forward pass."""
+    german, mathematics, _ = adapters
+    report = evaluate(
+        llama, [german, mathematics], tasks=["xcopa"], data=data, languages=["it"], device="cpu", batch_size=3
+    )
+    (result,) = report.results
+    model, tokenizer = load_causal(find_subject(llama, [german, mathematics]), CPU)
+    expected = []
+    for place, connector in enumerate(["perché", "quindi"]):
+        opening = tokenizer(f"L'ufficio era chiuso {connector}")["input_ids"]
+        found = []
+        for choice in (" era vacanza.", " era estate."):
+            ending = tokenizer(choice)["input_ids"]
+            with torch.inference_mode():
+                logp = model(input_ids=torch.tensor([opening + ending])).logits[0].double().log_softmax(-1)
+            start = len(opening) - 1
+            found.append(sum(float(logp[start + n, token]) for n, token in enumerate(ending)))
+        assert result.samples[place]["answer"] == pytest.approx(found, abs=1e-3)
+        expected.append(float(np.argmax(found) == place))
+    assert result.score.value == np.mean(expected)
+    assert report.model == f"{llama}+{german}+{mathematics}"
+
+
+def test_everything_at_once_on_disk_and_read_again(llama, data, tmp_path):
+    tasks = ["mgsm", "belebele", "sentiment", "perplexity"]
+    seen = []
+    report = evaluate(
+        llama, tasks=tasks, data=data, languages=["de", "en"], limit=2, max_new_tokens=4, device="cpu",
+        out=tmp_path / "out", progress=lambda done, total, name: seen.append((done, total, name)),
+    )  # fmt: skip
+    assert report.tasks == tasks
+    assert [(each.task, each.language) for each in report.results] == [
+        (task, language) for task in tasks for language in ("de", "en")
+    ]
+    assert all(each.rows == 2 for each in report.results)
+    assert seen[0] == (0, 8, f"loading {llama}")
+    assert seen[1] == (0, 8, "mgsm de")
+    assert seen[-1] == (8, 8, "")
+    for task in tasks:
+        values = [each.score.value for each in report.of(task)]
+        assert report.overall(task)[report.of(task)[0].metric].value == pytest.approx(np.mean(values))
+    read = read_report(tmp_path / "out")
+    assert read.to_dict() == report.to_dict()
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == sorted(
+        f"{task}.png" for task in tasks
+    )
+    samples = (tmp_path / "out" / "samples" / "mgsm_de.jsonl").read_text().splitlines()
+    assert json.loads(samples[1])["target"] == "2,125"
+    text = (tmp_path / "out" / "results.json").read_text()
+    assert json.loads(text)["settings"]["limit"] == 2
+    with pytest.raises(carrick.ConfigError, match="holds results already"):
+        evaluate(llama, tasks=tasks, data=data, device="cpu", out=tmp_path / "out")
+
+
+def test_perplexity_is_that_of_the_text(llama, data):
+    report = evaluate(llama, tasks=["perplexity"], data=data, languages=["de"], device="cpu")
+    (result,) = report.results
+    model, tokenizer = load_causal(find_subject(llama), CPU)
+    total, count = 0.0, 0
+    for text in ("Ein Satz.", "Noch einer."):
+        ids = torch.tensor([[0, *tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        with torch.inference_mode():
+            loss = model(input_ids=ids, labels=ids).loss
+        total, count = total + float(loss) * (ids.shape[1] - 1), count + ids.shape[1] - 1
+    assert result.score.value == pytest.approx(math.exp(total / count), rel=1e-5)
+    assert result.scores["nll_per_token"].value == pytest.approx(total / count, rel=1e-5)
+
+
+def test_the_standard_error_of_the_mean_over_languages(llama, data):
+    report = evaluate(llama, tasks=["sentiment"], data=data, device="cpu")
+    errors = [each.score.standard_error for each in report.results]
+    assert len(errors) == 2
+    assert report.overall("sentiment")["macro_f1"].standard_error == pytest.approx(np.hypot(*errors) / 2)
+
+
+def test_answers_leave_room_for_the_question(llama, data):
+    report = evaluate(
+        llama, tasks=["mgsm"], data=data, languages=["de"], limit=1, max_length=64, device="cpu"
+    )
+    assert any("answers are cut at 32 tokens" in text for text in report.notes)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoder")
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "bad",
+        "so",
+        "great",
+        "awful",
+        "fine",
+        "lovely",
+        "toll",
+        "mies",
+    ]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def test_a_classifier_with_a_head_and_adapters(encoder, data, tmp_path):
+    from carrick.classifier.predict import predict  # noqa: PLC0415
+
+    random = np.random.default_rng(0)
+    # The head's classes stand in another order than the task's.
+    names = ("positive", "negative", "neutral")
+    head = Head(random.normal(size=(3, 16)).astype("f4"), np.zeros(3, "f4"), names, "tiny")
+    head.save(tmp_path / "head")
+    modules = {f"encoder.layer.{n}.attention.self.query": (16, 16) for n in range(2)}
+    one = adapter(tmp_path / "one", modules, 2, 1)
+    two = adapter(tmp_path / "two", modules, 2, 2)
+    report = evaluate(
+        encoder, [one, f"{two}:0.5"], tasks=["sentiment"], data=data, head=tmp_path / "head", device="cpu"
+    )
+    texts = {"en": ["bad", "so so", "great", "awful", "fine", "lovely"]}
+    found = predict(str(encoder), head, texts["en"], adapter=[(one, 1.0), (two, 0.5)])
+    answered = [names[place] for place in found.argmax(axis=1)]
+    right = ["negative", "neutral", "positive"] * 2
+    result = next(each for each in report.results if each.language == "en")
+    assert result.scores["accuracy"].value == np.mean([a == b for a, b in zip(right, answered, strict=True)])
+    sklearn = pytest.importorskip("sklearn.metrics")
+    expected = sklearn.f1_score(right, answered, average="macro", labels=names, zero_division=0)
+    assert result.score.value == pytest.approx(expected)
+    assert [each.language for each in report.results] == ["de", "en"]
+
+
+def test_a_fitted_head_is_the_same_when_it_is_read_again(encoder, tmp_path):
+    """Coefficients of scikit-learn lie column by column in memory, a file row by row."""
+    from carrick.classifier.head import fit_head, load_head  # noqa: PLC0415
+
+    texts, labels = ["bad", "so", "great", "awful", "fine", "lovely"] * 2, [0, 1, 2] * 4
+    made = fit_head(encoder, texts, labels, tmp_path / "head", names=("negative", "neutral", "positive"))
+    read = load_head(tmp_path / "head")
+    assert np.array_equal(read.weight, made.weight)
+    assert np.array_equal(read.bias, made.bias)
+
+
+def test_bertscore_beside_rouge(llama, encoder, data):
+    report = evaluate(
+        llama, tasks=["summarisation"], data=data, languages=["en"], max_new_tokens=8, device="cpu",
+        bertscore=encoder,
+    )  # fmt: skip
+    (result,) = report.results
+    assert {"rouge1", "rougeL", "rougeL_english", "bertscore"} <= set(result.scores)
+    assert "bertscore" in result.samples[0]["scores"]
+
+
+def test_an_encoder_is_no_language_model(encoder, data):
+    with pytest.raises(carrick.ConfigError, match="is no causal language model"):
+        evaluate(encoder, tasks=["xcopa"], data=data, device="cpu")
+
+
+def test_the_command(command, llama, adapters, data, tmp_path):
+    words = [llama, adapters[0], "--tasks", "xcopa,belebele", "--data", data, "--device", "cpu"]
+    answer = command(*words, "--json", "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert [(each["task"], each["language"]) for each in answer.json["results"]] == [
+        ("xcopa", "it"),
+        ("belebele", "de"),
+        ("belebele", "en"),
+    ]
+    assert (tmp_path / "out" / "belebele.png").read_bytes().startswith(b"\x89PNG")
+    table = command(*words)
+    assert table.code == 0
+    assert all(len(line) <= 100 for line in table.out.splitlines()[1:])
+    assert "overall" in table.out
+    again = command(*words, "--out", tmp_path / "out")
+    assert again.code == 2
+    assert "--force" in again.err
+    assert command(*words, "--out", tmp_path / "out", "--force").code == 0
+
+
+def test_the_list(command, data):
+    answer = command("--list", "--data", data, "--json")
+    assert answer.code == 0
+    assert {each["task"]: each["languages"] for each in answer.json}["sentiment"] == ["de", "en"]
+    assert all(len(line) <= 100 for line in command("--list").out.splitlines())
+
+
+def test_published_rows_with_a_real_run(llama, shared):
+    report = evaluate(
+        llama, tasks=["mgsm", "belebele", "global_mmlu", "mmlu_prox"], data=shared / "data",
+        languages=["en", "ja", "sw"], limit=1, shots=0, max_new_tokens=4, device="cpu",
+    )  # fmt: skip
+    assert [(each.task, each.language) for each in report.results] == [
+        ("mgsm", "en"), ("mgsm", "ja"), ("mgsm", "sw"), ("belebele", "en"), ("global_mmlu", "en"),
+        ("global_mmlu", "ja"), ("mmlu_prox", "en"),
+    ]  # fmt: skip
