@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from carrick.errors import ConfigError as ConfigError
     from carrick.errors import FormatError as FormatError
     from carrick.errors import PlanError as PlanError
+    from carrick.evaluate import evaluate as evaluate
     from carrick.merge import merge as merge
     from carrick.merge import plan as plan
     from carrick.report import MergeReport as MergeReport
     from carrick.similarity import Similarity as Similarity
     from carrick.similarity import similarity as similarity
+    from carrick.train import train as train
 
 __version__ = "0.1.0"
 
@@ -39,10 +41,12 @@ _ORIGIN = {
     "Similarity": ("carrick.similarity", "Similarity"),
     "adapters": ("carrick.adapters", None),
     "arrays": ("carrick.arrays", None),
+    "evaluate": ("carrick.evaluate", "evaluate"),
     "merge": ("carrick.merge", "merge"),
     "open": ("carrick.checkpoints", "open_checkpoint"),
     "plan": ("carrick.merge", "plan"),
     "similarity": ("carrick.similarity", "similarity"),
+    "train": ("carrick.train", "train"),
 }
 
 __all__ = [*_ORIGIN, "__version__"]  # noqa: PLE0604  (strings, which the rule cannot see)

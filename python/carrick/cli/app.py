@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import typer
 
 from carrick import __version__
-from carrick.cli import adapters
+from carrick.cli import adapters, study
 from carrick.cli.compare import compare
 from carrick.cli.doctor import doctor
+from carrick.cli.evaluate import evaluate
 from carrick.cli.inspect import inspect
 from carrick.cli.merge import merge
 from carrick.cli.methods import methods
@@ -18,6 +19,7 @@ from carrick.cli.output import say
 from carrick.cli.plan import plan
 from carrick.cli.schema import schema
 from carrick.cli.similarity import similarity
+from carrick.cli.train import train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,10 +73,17 @@ def _root(
     del version  # its callback has answered
 
 
-for command in (merge, plan, inspect, compare, similarity, methods, schema, doctor):
+for command in (merge, plan, inspect, compare, similarity, train, evaluate, methods, schema, doctor):
     app.command()(_interruptible(command))
 
 _adapters = typer.Typer(help="Merge, apply and look at LoRA adapters.", rich_markup_mode=None)
 for adapters_command in adapters.COMMANDS:
     _adapters.command()(_interruptible(adapters_command))
 app.add_typer(_adapters, name="adapters")
+
+_study = typer.Typer(
+    help="Run the papers' experiments as recipes, and write their reports.", rich_markup_mode=None
+)
+for study_command in study.COMMANDS:
+    _study.command()(_interruptible(study_command))
+app.add_typer(_study, name="study")

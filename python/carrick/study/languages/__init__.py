@@ -1,0 +1,1 @@
+"""Study 1: one LoRA adapter a language, merged, against one trained on all languages."""

@@ -1,0 +1,303 @@
+"""Every number of the report on languages, from the logits and the training records."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carrick.study.languages import stages
+from carrick.study.languages.efficiency import efficiency
+from carrick.study.languages.scoring import LOGITS
+from carrick.study.languages.tweets import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from carrick.study.languages.recipe import LanguagesRecipe
+    from carrick.study.stage import Finished
+
+    # Predicted classes of a row of the report: language → (rows, seeds).
+    Answers = dict[str, NDArray[np.int64]]
+
+CLUSTERS = "clusters"
+_BOOTSTRAP_SEED = 0
+
+
+def found(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]:
+    """Return every number of the report as plain data."""
+    labels = {
+        code: np.array(load(finished[f"data-{code}"].folder, "test")[1], dtype=np.int64)
+        for code in recipe.languages
+    }
+    answers = {name: _answers(recipe, finished, name) for name in row_names(recipe)}
+    rows = {name: _scores(recipe, labels, answers[name]) for name in answers}
+    for name, row in rows.items():
+        row["title"] = titles(recipe)[name]
+        if name != stages.COMBINED:
+            row["against_comb"] = _difference(recipe, labels, answers[stages.COMBINED], answers[name])
+    merged = [name for name in rows if is_whole_merge(recipe, name)]
+    return {
+        "data": {code: dict(finished[f"data-{code}"].result["rows"]) for code in recipe.languages},
+        "rows": rows,
+        "within": recipe.within.id,
+        "best_merge": max(merged, key=lambda name: rows[name]["overall"]["macro_f1"]["mean"]),
+        "pairs": [
+            {"first": first, "second": second, **_difference(recipe, labels, answers[first], answers[second])}
+            for first, second in _pairs(recipe)
+            if first in answers and second in answers
+        ],
+        "friedman": _friedman(recipe, rows),
+        "lambda": [
+            dict(finished[f"merge-{merge.id}-{seed}"].result)
+            for merge in recipe.merges
+            if merge.lambdas
+            for seed in recipe.seeds
+        ],
+        "cosine": _cosine(recipe, finished),
+        "same_adapters": _same(recipe, finished),
+        "efficiency": efficiency(recipe, finished),
+        "update": _update(recipe, labels, answers),
+        "losses": _losses(recipe, finished),
+    }
+
+
+def row_names(recipe: LanguagesRecipe) -> list[str]:
+    """Rows of the tables, in their order."""
+    return [
+        stages.NO_ADAPTER,
+        stages.INDIVIDUAL,
+        stages.COMBINED,
+        stages.COMBINED_HALF,
+        *(merge.id for merge in recipe.merges),
+        CLUSTERS,
+        stages.TWO_LEVEL,
+        stages.BEFORE_UPDATE,
+    ]
+
+
+def titles(recipe: LanguagesRecipe) -> dict[str, str]:
+    """Names of the rows for people."""
+    return {
+        stages.NO_ADAPTER: "no adapter",
+        stages.INDIVIDUAL: "INDV",
+        stages.COMBINED: "COMB",
+        stages.COMBINED_HALF: "COMB, half the steps",
+        **{merge.id: merge.name for merge in recipe.merges},
+        CLUSTERS: "clusters",
+        stages.TWO_LEVEL: "two-level",
+        stages.BEFORE_UPDATE: f"before the update of {recipe.update.language}",
+    }
+
+
+def is_whole_merge(recipe: LanguagesRecipe, name: str) -> bool:
+    """Whether a row is one adapter merged from those of all languages."""
+    return name in {stages.TWO_LEVEL, *(merge.id for merge in recipe.merges)}
+
+
+def _pairs(recipe: LanguagesRecipe) -> list[tuple[str, str]]:
+    """Pairs of rows that the paper compares."""
+    within = recipe.within.id
+    return [
+        ("ties-d1", "knots-ties-d1"),
+        ("ties-d1", "ties-d0.5"),
+        (within, CLUSTERS),
+        (within, stages.TWO_LEVEL),
+        ("linear", within),
+        ("ties-d0.5", "knots-ties-d0.5"),
+        (stages.COMBINED_HALF, stages.COMBINED),
+    ]
+
+
+def _stage(recipe: LanguagesRecipe, name: str, code: str, seed: int) -> str:
+    """Name of the stage that classified a language's rows for a row of the report."""
+    if name == stages.NO_ADAPTER:
+        return f"score-{name}"
+    if name == stages.INDIVIDUAL:
+        return f"score-{code}-{seed}"
+    if name == CLUSTERS:
+        cluster = next(cluster for cluster, codes in recipe.clusters.items() if code in codes)
+        return f"score-{cluster}-{seed}"
+    return f"score-{name}-{seed}"
+
+
+def _answers(recipe: LanguagesRecipe, finished: Mapping[str, Finished], name: str) -> Answers:
+    seeds = recipe.seeds[:1] if name == stages.NO_ADAPTER else recipe.seeds
+    answers: Answers = {}
+    for code in recipe.languages:
+        columns = []
+        for seed in seeds:
+            with np.load(finished[_stage(recipe, name, code, seed)].folder / LOGITS) as logits:
+                columns.append(logits[code].argmax(axis=1))
+        answers[code] = np.stack(columns, axis=1)
+    return answers
+
+
+def _scores(
+    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], answers: Answers
+) -> dict[str, Any]:
+    """Scores per language and overall: mean over seeds, standard error over rows, spread over seeds."""
+    from carrick.evaluate.metrics.classification import macro_f1, scores  # noqa: PLC0415
+    from carrick.evaluate.statistics import bootstrap_interval  # noqa: PLC0415
+
+    classes = len(recipe.labels)
+
+    def mean_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+        """Mean over the seeds of the macro F1 on the same rows."""
+        return float(np.mean([macro_f1(truth, column, classes) for column in predicted.T]))
+
+    names = ("macro_f1", "macro_precision", "macro_recall", "accuracy")
+    languages: dict[str, Any] = {}
+    for code, predicted in answers.items():
+        each = [scores(labels[code], column, range(classes)) for column in predicted.T]
+        languages[code] = {name: _over_seeds([float(one[name]) for one in each]) for name in names}  # type: ignore[literal-required]
+        low, high, error = bootstrap_interval(
+            mean_f1, labels[code], predicted, seed=_BOOTSTRAP_SEED, draws=recipe.draws
+        )
+        languages[code]["macro_f1"] |= {"row_error": error, "low": low, "high": high}
+    overall = {}
+    for name in names:
+        by_seed = zip(*(languages[code][name]["seeds"] for code in languages), strict=True)
+        overall[name] = _over_seeds([statistics.fmean(values) for values in by_seed])
+    # The languages' rows are drawn apart: variances of a mean of independent numbers add up.
+    errors = [languages[code]["macro_f1"]["row_error"] for code in languages]
+    overall["macro_f1"]["row_error"] = math.sqrt(sum(error**2 for error in errors)) / len(errors)
+    return {"languages": languages, "overall": overall}
+
+
+def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "mean": statistics.fmean(values),
+        "seed_spread": statistics.stdev(values) if len(values) > 1 else None,
+        "seeds": list(values),
+    }
+
+
+def _pooled(
+    labels: Mapping[str, NDArray[np.int64]], answers: Answers, seeds: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of all languages one below the other: (language, label), and the answers of each seed."""
+    keys = [
+        np.stack([np.full(len(labels[code]), place), labels[code]], axis=1)
+        for place, code in enumerate(answers)
+    ]
+    # The base without adapter has no seeds: the same answers stand against each of the others'.
+    columns = [np.broadcast_to(each, (len(each), seeds)) for each in answers.values()]
+    return np.concatenate(keys), np.concatenate(columns)
+
+
+def _difference(
+    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], first: Answers, second: Answers
+) -> dict[str, Any]:
+    """Overall macro F1 of the second row less the first on the same rows and seeds, by the paired bootstrap."""
+    from carrick.evaluate.metrics.classification import macro_f1  # noqa: PLC0415
+    from carrick.evaluate.statistics import paired_bootstrap  # noqa: PLC0415
+
+    classes, count, seeds = len(recipe.labels), len(recipe.languages), len(recipe.seeds)
+
+    def by_seed(keys: NDArray[np.int64], predicted: NDArray[np.int64]) -> list[float]:
+        chosen = [keys[:, 0] == place for place in range(count)]
+        return [
+            float(np.mean([macro_f1(keys[rows, 1], column[rows], classes) for rows in chosen]))
+            for column in predicted.T
+        ]
+
+    def overall(keys: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+        return statistics.fmean(by_seed(keys, predicted))
+
+    keys, one = _pooled(labels, first, seeds)
+    _, other = _pooled(labels, second, seeds)
+    result = paired_bootstrap(overall, one, other, keys, seed=_BOOTSTRAP_SEED, draws=recipe.draws)
+    apart = [b - a for a, b in zip(by_seed(keys, one), by_seed(keys, other), strict=True)]
+    return {**result._asdict(), "seeds": apart}
+
+
+def _friedman(recipe: LanguagesRecipe, rows: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Friedman's test over the rows of the main table; the languages are the blocks."""
+    from carrick.evaluate.statistics import friedman, nemenyi  # noqa: PLC0415
+
+    names = [name for name in rows if name not in {stages.NO_ADAPTER, stages.BEFORE_UPDATE}]
+    # Merges that came out as the same adapter are one treatment: equal rows would only share ranks.
+    table = [
+        [rows[name]["languages"][code]["macro_f1"]["mean"] for code in recipe.languages] for name in names
+    ]
+    kept = [place for place, values in enumerate(table) if values not in table[:place]]
+    if len(kept) < 3 or len(recipe.languages) < 2:
+        return None
+    values = [table[place] for place in kept]
+    result = friedman(values)
+    return {
+        "rows": [names[place] for place in kept],
+        "statistic": result.statistic,
+        "p": result.p,
+        "f": result.f if math.isfinite(result.f) else None,
+        "p_f": result.p_f,
+        "blocks": result.blocks,
+        "mean_ranks": list(result.mean_ranks),
+        "critical_difference": result.critical_difference,
+        "level": result.level,
+        "nemenyi_p": [[float(p) for p in line] for line in nemenyi(values)],
+    }
+
+
+def _cosine(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]:
+    """Cosine similarities of the languages' updates, mean over seeds, and the norms."""
+    runs = [finished[f"cosine-{seed}"].result for seed in recipe.seeds]
+    matrices = np.array([run["cosine"] for run in runs])
+    modules = {
+        name: np.mean([run["by_module"][name] for run in runs], axis=0).tolist()
+        for name in runs[0]["by_module"]
+    }
+    return {
+        "languages": list(recipe.languages),
+        "mean": matrices.mean(axis=0).tolist(),
+        "spread": matrices.std(axis=0, ddof=1).tolist() if len(runs) > 1 else None,
+        "norms": np.mean([run["norms"] for run in runs], axis=0).tolist(),
+        "by_module": modules,
+    }
+
+
+def _same(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
+    """Whether DARE-TIES at density 1 is the same adapter as TIES, byte for byte, for each seed."""
+    known = {merge.id: merge for merge in recipe.merges}
+    pairs = []
+    for name, merge in known.items():
+        twin = name.replace("dare-", "")
+        if merge.density == 1 and twin != name and twin in known:
+            sums = [
+                [finished[f"merge-{each}-{seed}"].result["sha256"] for each in (name, twin)]
+                for seed in recipe.seeds
+            ]
+            pairs.append({"rows": [name, twin], "equal": [one == other for one, other in sums]})
+    return pairs
+
+
+def _update(
+    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], answers: Mapping[str, Answers]
+) -> dict[str, Any]:
+    """Return what more rows of one language did to the merged adapter, language by language."""
+    from carrick.evaluate.metrics.classification import macro_f1  # noqa: PLC0415
+    from carrick.evaluate.statistics import paired_bootstrap  # noqa: PLC0415
+
+    classes = len(recipe.labels)
+
+    def mean_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
+        return float(np.mean([macro_f1(truth, column, classes) for column in predicted.T]))
+
+    before, after = answers[stages.BEFORE_UPDATE], answers[recipe.within.id]
+    changes = {
+        code: paired_bootstrap(
+            mean_f1, before[code], after[code], labels[code], seed=_BOOTSTRAP_SEED, draws=recipe.draws
+        )._asdict()
+        for code in recipe.languages
+    }
+    return {"language": recipe.update.language, "share": recipe.update.share, "changes": changes}
+
+
+def _losses(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]:
+    seed = recipe.seeds[0]
+    return {name: finished[f"train-{name}-{seed}"].result["losses"] for name in (*recipe.languages, "comb")}

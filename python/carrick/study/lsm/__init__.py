@@ -1,0 +1,1 @@
+"""Language-specific model merging as in the paper: its models, data sets and hyperparameters."""

@@ -1,0 +1,1 @@
+"""XLT as in the paper: four language models, English math and Swahili, Bengali, Telugu."""
