@@ -114,6 +114,12 @@ def test_half_of_the_combined_training_is_a_snapshot_of_it(quick_languages: Stud
     assert half != (trained / "adapter_model.safetensors").read_bytes()
 
 
+def test_the_head_on_disk_is_the_one_that_was_fitted(quick_languages: StudyRun) -> None:
+    """scikit-learn's coefficients read back: far better than chance on the rows they were fitted on."""
+    record = json.loads((quick_languages.out / "stages/head/stage.json").read_text())
+    assert record["result"]["train_accuracy"] > 0.5
+
+
 def test_the_update_trains_on_a_share_for_as_many_epochs(quick_languages: StudyRun) -> None:
     counts = json.loads((quick_languages.out / "stages/data-de/stage.json").read_text())["result"]["rows"]
     assert (counts["train"], counts["train-share"]) == (96, 48)

@@ -75,6 +75,21 @@ class TestSwitching:
         turns = Counter(switching.side_of_step(step, turn) for step in range(found))
         assert turns == {"task": steps // 2, "language": steps // 2}
 
+    def test_a_frozen_side_keeps_no_gradient(self):
+        """One that was left would be clipped with the others', and stepped with."""
+        parameters = {side: [torch.nn.Parameter(torch.ones(2))] for side in SIDES}
+        switch = switching.SwitchPartitions(parameters, 1)
+        for step in range(3):
+            for (parameter,) in parameters.values():
+                parameter.grad = torch.ones(2)
+            switch.on_step_begin(None, transformers.TrainerState(global_step=step), None)
+            turn = SIDES[step % 2]
+            for side, (parameter,) in parameters.items():
+                assert parameter.requires_grad == (side == turn)
+                assert (parameter.grad is None) == (side != turn)
+        switch.on_train_end(None, None, None)
+        assert all(parameter.requires_grad for (parameter,) in parameters.values())
+
     def test_a_number_of_steps_that_favours_one_side(self):
         switching.check_steps(200, 50)
         with pytest.raises(ConfigError, match="multiple of 100; write `steps: 200`"):

@@ -5,37 +5,37 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    BertConfig,
-    BertModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WORDS = ["the", "cat", "dog", "sat", "ran", "on", "a", "mat", "log", "good", "bad", "day", "rain", "sun", "one", "two", "three", "four", "five", "is", "not", "very", "so", "how", "many"]  # fmt: skip
+WORDS = [
+    "the", "cat", "dog", "sat", "ran", "on", "a", "mat", "log", "good", "bad", "day", "rain", "sun",
+    "one", "two", "three", "four", "five", "is", "not", "very", "so", "how", "many",
+]  # fmt: skip
 SPECIAL = ["<pad>", "<unk>", "<eos>"]
 
 
 def tokenizer(folder: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
     words = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
     fast = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     fast.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = PreTrainedTokenizerFast(
+    made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=fast, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>", model_max_length=64
     )
     made.save_pretrained(folder)
 
 
-def llama(folder: Path, *, layers: int = 2, dtype: torch.dtype = torch.float32, seed: int = 0) -> Path:
+def llama(folder: Path, *, layers: int = 2, dtype: Any = None, seed: int = 0) -> Path:
     """A causal language model of width 32."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = transformers.LlamaConfig(
         vocab_size=len(SPECIAL) + len(WORDS),
         hidden_size=32,
         intermediate_size=64,
@@ -48,7 +48,7 @@ def llama(folder: Path, *, layers: int = 2, dtype: torch.dtype = torch.float32, 
         eos_token_id=2,
         tie_word_embeddings=False,
     )
-    LlamaForCausalLM(config).to(dtype).save_pretrained(folder)
+    transformers.LlamaForCausalLM(config).to(dtype or torch.float32).save_pretrained(folder)
     tokenizer(folder)
     return folder
 
@@ -56,7 +56,7 @@ def llama(folder: Path, *, layers: int = 2, dtype: torch.dtype = torch.float32, 
 def bert(folder: Path, *, dropout: float = 0.1, seed: int = 0) -> Path:
     """An encoder of width 32, with a pooler as BERT has it."""
     torch.manual_seed(seed)
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=len(SPECIAL) + len(WORDS),
         hidden_size=32,
         intermediate_size=64,
@@ -67,7 +67,7 @@ def bert(folder: Path, *, dropout: float = 0.1, seed: int = 0) -> Path:
         hidden_dropout_prob=dropout,
         attention_probs_dropout_prob=dropout,
     )
-    BertModel(config).save_pretrained(folder)
+    transformers.BertModel(config).save_pretrained(folder)
     tokenizer(folder)
     return folder
 

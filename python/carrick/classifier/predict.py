@@ -9,6 +9,7 @@ import numpy as np
 
 from carrick.checkpoints.find import find_path
 from carrick.classifier.head import Head, load_head
+from carrick.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +52,8 @@ def features(
     from carrick.classifier.pooling import mean_pool  # noqa: PLC0415
 
     folder, _ = find_path(str(base))
-    encoder = _load(folder, device)
+    with quiet_libraries():
+        encoder = _load(folder, device)
 
     def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return mean_pool(encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
@@ -105,7 +107,8 @@ def predict(
 
     found = head if isinstance(head, Head) else load_head(head)
     folder, _ = find_path(str(base))
-    encoder = _adapted(_load(folder, device), adapter)
+    with quiet_libraries():
+        encoder = _adapted(_load(folder, device), adapter)
     model = PooledClassifier(encoder, found).to(device).eval()
 
     def logits(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -207,6 +207,7 @@ def rank_plot(names: Sequence[str], ranks: Sequence[float], critical_difference:
     )  # fmt: skip
     axes.set_yticks(list(places), [names[place] for place in order])
     axes.invert_yaxis()
+    axes.set_xlim(left=0)
     axes.set_xlabel("mean rank (1 is best)", fontsize=8.5, color=INK)
     axes.grid(axis="x", color="#e5e5e5", lw=0.6)
     return figure

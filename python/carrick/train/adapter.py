@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from carrick.train.base import check_targets
+
 if TYPE_CHECKING:
     from torch import nn
 
     from carrick.train.recipe import Adapter, Task, Training
 
 
-def lora_config(adapter: Adapter, task: Task, *, targets: list[str] | None = None) -> Any:
+def lora_config(
+    adapter: Adapter, task: Task, *, targets: list[str] | None = None, model: nn.Module | None = None
+) -> Any:
     """Return PEFT's configuration of the adapter.
 
     Parameters
@@ -22,9 +26,13 @@ def lora_config(adapter: Adapter, task: Task, *, targets: list[str] | None = Non
         PEFT from saving a head with it.
     targets
         Full names of modules, over those of the recipe.
+    model
+        The model that it is for, by whose modules `layers` are found; PEFT knows layers only beside plain names.
     """
     from peft import LoraConfig  # noqa: PLC0415
 
+    if targets is None and adapter.layers is not None and model is not None:
+        targets = check_targets(model, adapter)
     chosen: Any = adapter.targets if targets is None else targets
     alpha = adapter.scale_numerator
     return LoraConfig(
@@ -49,4 +57,4 @@ def adapted(model: nn.Module, adapter: Adapter, task: Task, training: Training, 
     from transformers import set_seed  # noqa: PLC0415
 
     set_seed(training.seed)
-    return get_peft_model(model, lora_config(adapter, task, **options))
+    return get_peft_model(model, lora_config(adapter, task, model=model, **options))

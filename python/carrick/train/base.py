@@ -153,7 +153,7 @@ def empty_model(base: Base, task: Task) -> nn.Module:
             ) from None
 
 
-def check_targets(model: nn.Module, adapter: Adapter, base: Base) -> list[str]:
+def check_targets(model: nn.Module, adapter: Adapter, base: Base | None = None) -> list[str]:
     """Return the full names of the modules that the adapter targets.
 
     Raises
@@ -163,14 +163,18 @@ def check_targets(model: nn.Module, adapter: Adapter, base: Base) -> list[str]:
     """
     from torch import nn as _nn  # noqa: PLC0415
 
+    name_of_base = "the base" if base is None else base.name
     linear = [
         name
         for name, module in model.named_modules()
         if isinstance(module, _nn.Linear | _nn.Embedding) or type(module).__name__ == "Conv1D"
     ]
     names = sorted({name.rsplit(".", 1)[-1] for name in linear})
+    output = _output_layer(model)
     if adapter.targets == "all-linear":
-        found = [name for name in linear if isinstance(model.get_submodule(name), _nn.Linear)]
+        found = [
+            name for name in linear if isinstance(model.get_submodule(name), _nn.Linear) and name != output
+        ]
     elif isinstance(adapter.targets, str):
         try:
             pattern = re.compile(adapter.targets)
@@ -181,28 +185,39 @@ def check_targets(model: nn.Module, adapter: Adapter, base: Base) -> list[str]:
         found = [name for name in linear if pattern.fullmatch(name)]
         if not found:
             hint = nearest(adapter.targets, names) or f"; its modules are {', '.join(names)}"
-            raise ConfigError(f"adapter.targets: `{adapter.targets}` matches no module of {base.name}{hint}")
+            raise ConfigError(f"adapter.targets: `{adapter.targets}` matches no module of {name_of_base}{hint}")
     else:
         for target in adapter.targets:
             if not any(name == target or name.endswith(f".{target}") for name in linear):
                 hint = nearest(target, names) or f"; its modules are {', '.join(names)}"
-                raise ConfigError(f"adapter.targets: {base.name} has no module `{target}`{hint}")
+                raise ConfigError(f"adapter.targets: {name_of_base} has no module `{target}`{hint}")
         found = [
             name
             for name in linear
             if any(name == target or name.endswith(f".{target}") for target in adapter.targets)
         ]
+    if output is not None and output in found:
+        raise ConfigError(
+            f"adapter.targets: `{output}` is the output layer, whose weights the loss reads directly, so that an "
+            "adapter on it would not train; leave it out"
+        )
     if adapter.layers is None:
         return found
-    return _of_layers(found, adapter.layers, base)
+    return _of_layers(found, adapter.layers, name_of_base)
 
 
-def _of_layers(names: list[str], layers: list[int], base: Base) -> list[str]:
+def _output_layer(model: nn.Module) -> str | None:
+    get: Any = getattr(model, "get_output_embeddings", None)
+    layer = None if get is None else get()
+    return next((name for name, module in model.named_modules() if module is layer), None) if layer is not None else None
+
+
+def _of_layers(names: list[str], layers: list[int], base: str) -> list[str]:
     numbers = {name: int(match[1]) for name in names if (match := re.search(r"\.(\d+)\.", name))}
     count = max(numbers.values(), default=-1) + 1
     for layer in layers:
         if layer not in numbers.values():
-            raise ConfigError(f"adapter.layers: {base.name} has no layer {layer}; it has {count}, from 0")
+            raise ConfigError(f"adapter.layers: {base} has no layer {layer}; it has {count}, from 0")
     return [name for name, number in numbers.items() if number in layers]
 
 

@@ -12,7 +12,7 @@ from carrick.train.base import load_tokenizer
 from carrick.train.callbacks import Clock, Snapshots
 from carrick.train.checkpoints import TrainableCheckpoints
 from carrick.train.progress import LossProgress
-from carrick.train.sampling import ByLength, EpochOfSampler, LengthGrouped
+from carrick.train.sampling import ByLength, EpochOfSampler, EpochSampler, LengthGrouped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -161,7 +161,6 @@ def fit(
     finally:
         if bar is not None:
             bar.close()
-        trainer.accelerator.free_memory()
     return fitted
 
 
@@ -209,8 +208,9 @@ def _class(kind: type[Any]) -> type[Any]:
 def _order(sampler: Any, prepared: Any, lengths: list[int], training: Any) -> Any:
     if sampler is not None:
         return sampler(prepared)
-    grouped = lengths if training.group_by_length else [0] * len(lengths)
-    return LengthGrouped(grouped, training.batch_size, training.seed)
+    if training.group_by_length:
+        return LengthGrouped(lengths, training.batch_size, training.seed)
+    return EpochSampler(len(lengths), training.seed)
 
 
 def _account(trainer: Any, rows: Rows, lengths: list[int], clock: Clock, resumed: Path | None) -> Fitted:

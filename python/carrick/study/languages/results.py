@@ -43,6 +43,7 @@ def found(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str
     merged = [name for name in rows if is_whole_merge(recipe, name)]
     return {
         "data": {code: dict(finished[f"data-{code}"].result["rows"]) for code in recipe.languages},
+        "head": dict(finished["head"].result),
         "rows": rows,
         "within": recipe.within.id,
         "best_merge": max(merged, key=lambda name: rows[name]["overall"]["macro_f1"]["mean"]),

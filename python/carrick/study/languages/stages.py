@@ -68,7 +68,7 @@ class Build:
             },
             needs=(f"data-{recipe.head_language}",),
             files=self._files,
-            version=training.VERSION,
+            version=training.HEAD_VERSION,
             work=Work(
                 data=f"{pace.train_rows:,} rows of {recipe.head_language}, frozen features",
                 tokens=round(pace.train_rows * pace.tokens),

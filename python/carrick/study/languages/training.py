@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from carrick.study.stage import Running
 
 VERSION = 1
+HEAD_VERSION = 2  # heads of version 1 were written in the wrong order of memory
+_LOOKED_AT = 200
 ADAPTER = "adapter"
 
 
 def fit(running: Running) -> dict[str, Any]:
     """Stage: fit the frozen head on the frozen features of one language's training rows."""
     from carrick.classifier.head import fit_head  # noqa: PLC0415
+    from carrick.classifier.predict import predict  # noqa: PLC0415
 
     params = running.params
     texts, labels = load(running.needs[f"data-{params['language']}"].folder, "train")
@@ -31,7 +34,12 @@ def fit(running: Running) -> dict[str, Any]:
         names=params["labels"],
         max_length=params["max_length"],
     )
-    return {"rows": len(texts)}
+    # The head is read back: what is on disk must be what was fitted.
+    some = predict(
+        running.files["base"], running.folder / "head", texts[:_LOOKED_AT], max_length=params["max_length"]
+    )
+    right = sum(int(a == b) for a, b in zip(some.argmax(axis=1), labels[:_LOOKED_AT], strict=True))
+    return {"rows": len(texts), "train_accuracy": right / len(some)}
 
 
 def train(running: Running) -> dict[str, Any]:

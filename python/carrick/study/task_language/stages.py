@@ -93,7 +93,7 @@ def _head(recipe: TaskLanguage, files: Mapping[str, Path]) -> Stage:
         params,
         needs=(f"data-{code}",),
         files=files,
-        version=shared_training.VERSION,
+        version=shared_training.HEAD_VERSION,
         work=Work(
             data=f"{pace.train_rows:,} rows of {code}, frozen features",
             tokens=round(pace.train_rows * pace.tokens),

@@ -10,6 +10,7 @@ from carrick.study.layer_swap.models import Model, models_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from carrick.study.layer_swap.recipe import Kind
     from carrick.study.xlt.recipe import Xlt
 
 
@@ -42,9 +43,10 @@ class Condition:
 
 
 def conditions(recipe: Xlt) -> list[Condition]:
-    """Return all models × languages, then the one of continual pretraining."""
+    """Return all models × languages, then the one of continual pretraining if there is one."""
     found = [Condition(base, language) for base in recipe.models for language in recipe.languages]
-    return [*found, Condition(recipe.continual.model, recipe.continual.language, continual=True)]
+    continual = recipe.continual
+    return found if continual is None else [*found, Condition(continual.model, continual.language, True)]
 
 
 def needs_language(model: Model) -> bool:
@@ -59,7 +61,7 @@ def models(recipe: Xlt, condition: Condition) -> Iterator[Model]:
     simultaneous = recipe.simultaneous.model_copy(
         update={"steps_per_switch": steps if ablated and not condition.continual else steps[:1]}
     )
-    kinds = ["full"] if condition.continual else list(recipe.kinds)
+    kinds: list[Kind] = ["full"] if condition.continual else list(recipe.kinds)
     for seed in recipe.seeds:
         for kind in kinds:
             yield from models_of(simultaneous, kind, seed)

@@ -32,16 +32,19 @@ def report(results: Mapping[str, Any]) -> Report:
     quick = ["**This is a quick run on made-up data and random models: its numbers mean nothing.**"]
     hours = sum(one["device_seconds"] for one in found["training"].values()) / 3600
     cost = sum(one.get("cost") or 0.0 for one in found["training"].values())
+    where = recipe["selection_languages"]
     chosen = (
         f"Of A, B and C each base has, by family, the partition with the best mean {recipe['selection']} over "
-        f"{', '.join(recipe['selection_languages'])}; the paper shows the highest test score."
+        f"{', '.join(where)}; the paper shows the highest test score."
+        if where
+        else "Of A, B and C each shows C."
     )
     return Report(
         "Cross-lingual transfer as in the paper",
         [
             *(quick if results["quick"] else []),
-            f"MGSM, {recipe['shots']['mgsm']} shots, exact match. {chosen} All trainings took {hours:,.1f} device hours, "
-            f"{cost:,.2f} {recipe['device']['currency']}.",
+            f"MGSM, {recipe['shots']['mgsm']} shots, exact match. {chosen}",
+            f"All trainings took {hours:,.1f} device hours, {cost:,.2f} {recipe['device']['currency']}.",
         ],
         [
             Section("Means over models", [_means(found, recipe)]),
@@ -118,7 +121,7 @@ def _indicators(found: Mapping[str, Any]) -> Table:
         [
             signal,
             str(value["points"]),
-            *("–" if value[k] is None else f"{value[k]:.2f}" for k in ("pearson", "spearman")),
+            *(_correlation(value[k]) for k in ("pearson", "spearman")),
         ]
         for signal, value in found["indicators"].items()
     ]
@@ -127,3 +130,7 @@ def _indicators(found: Mapping[str, Any]) -> Table:
         cells,
         "Correlation of an expert's own score with the swap's MGSM in the target language.",
     )
+
+
+def _correlation(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"

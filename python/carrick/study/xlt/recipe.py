@@ -76,7 +76,8 @@ class Xlt(Recipe):
     simultaneous: Simultaneous
     ablation: Condition
     ties_density: Annotated[float, Field(gt=0, le=1)]
-    continual: Continual
+    continual: Continual | None = None
+    max_new_tokens: Count
     shots: dict[str, Annotated[int, Field(ge=0)]]
     selection: str
     selection_languages: list[str]
@@ -85,7 +86,7 @@ class Xlt(Recipe):
 
     @model_validator(mode="after")
     def _consistent(self) -> Xlt:
-        for condition in (self.ablation, self.continual):
+        for condition in filter(None, (self.ablation, self.continual)):
             if condition.model not in self.models:
                 raise ValueError(f"`{condition.model}` is none of the models {', '.join(self.models)}")
             if condition.language not in self.languages:

@@ -47,6 +47,8 @@ class Build:
     def __init__(self, recipe: Xlt, condition: Condition, data: Path, device: str) -> None:
         self._recipe, self._condition, self._data, self._device = recipe, condition, data, device
         self._model = recipe.models[condition.base]
+        continual = recipe.continual if condition.continual else None
+        self._count = recipe.rows if continual is None else continual.rows
         self._base = {"base": locate(self._model.base, data)}
 
     def all(self) -> list[Stage]:
@@ -90,9 +92,9 @@ class Build:
 
     def _files(self, model: Model) -> dict[str, Path]:
         """Files that a training reads, by side."""
-        continual = self._recipe.continual
-        language = continual.text if self._condition.continual else self._condition.language
-        math = continual.math if self._condition.continual else "train"
+        continual = self._recipe.continual if self._condition.continual else None
+        language = self._condition.language if continual is None else continual.text
+        math = "train" if continual is None else continual.math
         sides = {"math": self._data / "math" / f"{math}.jsonl"}
         if needs_language(model):
             sides["language"] = self._data / "language" / f"{language}.jsonl"
@@ -101,14 +103,12 @@ class Build:
     def _rows(self, side: str) -> dict[str, Any]:
         continual = self._condition.continual
         columns = {"text": "text"} if continual else {"prompt": "prompt", "completion": "completion"}
-        rows = self._recipe.continual.rows if continual else self._recipe.rows
-        return {"train": {"file": f"@file:{side}", "rows": rows}, "columns": columns}
+        return {"train": {"file": f"@file:{side}", "rows": self._count}, "columns": columns}
 
     def _train(self, model: Model) -> Stage:
         recipe, tokens = self._recipe, self._recipe.plan.tokens
-        count = recipe.continual.rows if self._condition.continual else recipe.rows
         share = 1.0 if model.way == "simultaneous" else 1.0 - recipe.validation
-        rows = count * share * recipe.sft.epochs
+        rows = self._count * share * recipe.sft.epochs
         codes = ["math" if name == "math" else self._condition.language for name in model.data]
         # Running text fills its rows.
         lengths = [recipe.sft.max_length if self._condition.continual else tokens[code] for code in codes]
@@ -149,9 +149,7 @@ class Build:
         evaluations = [self._evaluation("mgsm", [*codes, "en"])]
         selected = [code for code in codes if code in recipe.selection_languages]
         if selected:
-            evaluations.append(
-                {"task": recipe.selection, "languages": selected, "shots": recipe.shots["mgsm"]}
-            )
+            evaluations.append(self._evaluation(recipe.selection, selected))
         expert = model is None or not model.experts
         if expert:
             evaluations += [self._evaluation(task, codes) for task in _INDICATORS if task in recipe.shots]
@@ -181,4 +179,6 @@ class Build:
         )
 
     def _evaluation(self, task: str, codes: list[str]) -> dict[str, Any]:
-        return {"task": task, "languages": codes, "shots": self._recipe.shots[task]}
+        shots = self._recipe.shots.get(task, self._recipe.shots["mgsm"])
+        new = self._recipe.max_new_tokens
+        return {"task": task, "languages": codes, "shots": shots, "max_new_tokens": new}

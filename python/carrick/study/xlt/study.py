@@ -32,14 +32,11 @@ def quick(recipe: Xlt) -> Xlt:
         "gradient_checkpointing": False,
         "learning_rate": 1e-3,
     }
+    model = recipe.models["llama"].model_copy(update={"base": f"{MADE_UP}/llama", "parameters": 5e4})
     scored = Scored(rows=4, prompt=50, answer=4)
     return recipe.model_copy(
         update={
-            "models": {
-                "llama": recipe.models["llama"].model_copy(
-                    update={"base": f"{MADE_UP}/llama", "parameters": 5e4}
-                )
-            },
+            "models": {"llama": model},
             "languages": ["sw"],
             "kinds": ["full"],
             "rows": _ROWS,
@@ -50,9 +47,8 @@ def quick(recipe: Xlt) -> Xlt:
                 partitions=["C"], steps_per_switch=[1, 2], ablated="C", ablated_kinds=["full"]
             ),
             "ablation": Condition(model="llama", language="sw"),
-            "continual": recipe.continual.model_copy(
-                update={"model": "llama", "language": "sw", "rows": _ROWS}
-            ),
+            "continual": None,
+            "max_new_tokens": 4,
             "shots": {"mgsm": 0},
             "selection_languages": [],
             "plan": Plan(tokens={"math": 50, "sw": 50}, mgsm=scored, choices=scored),
@@ -72,9 +68,6 @@ def make_up(folder: Path) -> None:
             for n in range(_ROWS)
         ]
         _lines(folder / f"{place}.jsonl", rows)
-    for place, code in (("math/open-web-math", "en"), ("language/roots-bn", "sw")):
-        texts = [{"text": " ".join(made_up.words(code)[n % 12 : n % 12 + 9])} for n in range(_ROWS)]
-        _lines(folder / f"{place}.jsonl", texts)
     (folder / "mgsm").mkdir(parents=True, exist_ok=True)
     for code in ("en", "sw"):
         lines = [f"{' '.join(made_up.words(code)[n : n + 5])} {n}?\t{n}" for n in range(4)]

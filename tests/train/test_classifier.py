@@ -1,0 +1,121 @@
+"""The shared frozen head: pooling, fitting, and logits with one adapter or several, against NumPy and a merge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from carrick import adapters
+from carrick.classifier.head import Head, fit_head, load_head
+from carrick.classifier.predict import features, predict
+from carrick.errors import ConfigError
+from carrick.quiet import quiet_libraries
+from train.tiny import bert, opinions, torch, transformers
+
+pytest.importorskip("peft")
+pytest.importorskip("sklearn")
+
+TEXTS = ["the cat sat on the mat", "dog", "the sun is very good so bad", "rain day", "one two three"]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return bert(tmp_path_factory.mktemp("classifier") / "base")
+
+
+@pytest.fixture(scope="module")
+def head():
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((3, 32), dtype=np.float32)
+    return Head(weight, np.array([0.1, -0.2, 0.3], np.float32), ("bad", "neutral", "good"), "base")
+
+
+def adapter(base, folder, seed):
+    import peft
+
+    model = transformers.AutoModel.from_pretrained(base, add_pooling_layer=False)
+    config = peft.LoraConfig(r=2, lora_alpha=3, target_modules=["query", "dense"], task_type="FEATURE_EXTRACTION")
+    with quiet_libraries():
+        model = peft.get_peft_model(model, config)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.3
+    model.save_pretrained(folder)
+    return folder
+
+
+def by_hand(base, texts):
+    """One text at a time: no batches, no padding, no mask, float64 pooling."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(base)
+    model = transformers.AutoModel.from_pretrained(base).eval()
+    pooled = []
+    for text in texts:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        with torch.no_grad():
+            pooled.append(model(ids).last_hidden_state[0].numpy().astype(np.float64).mean(0))
+    return np.stack(pooled)
+
+
+def test_features_are_means_over_tokens_in_the_order_of_the_texts(base):
+    np.testing.assert_allclose(features(base, TEXTS, batch_size=2), by_hand(base, TEXTS), atol=1e-5)
+
+
+def test_logits_are_the_head_over_the_features(base, head):
+    expected = by_hand(base, TEXTS) @ head.weight.T.astype(np.float64) + head.bias
+    np.testing.assert_allclose(predict(base, head, TEXTS, batch_size=2), expected, atol=1e-4)
+    low = predict(base, head, TEXTS, precision="bfloat16")
+    assert 0 < np.abs(low - expected).max() < 0.3
+
+
+def test_several_adapters_are_the_sum_of_their_updates(base, head, tmp_path):
+    one, two = adapter(base, tmp_path / "one", 1), adapter(base, tmp_path / "two", 2)
+    adapters.merge([one, two], tmp_path / "cat", method="cat", weights=[0.5, 2.0])
+    together = predict(base, head, TEXTS, adapter=[(one, 0.5), (two, 2.0)])
+    merged = predict(base, head, TEXTS, adapter=tmp_path / "cat")
+    alone = predict(base, head, TEXTS, adapter=one)
+    np.testing.assert_allclose(together, merged, atol=2e-4)
+    assert np.abs(merged - alone).max() > 0.1
+    np.testing.assert_array_equal(predict(base, head, TEXTS, adapter=[]), predict(base, head, TEXTS))
+
+
+def test_a_head_is_a_logistic_regression(base, tmp_path):
+    from sklearn.linear_model import LogisticRegression
+
+    rows = opinions(60)
+    texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
+    made = fit_head(base, texts, labels, tmp_path / "head", names=["bad", "good"])
+    read = load_head(tmp_path / "head")
+    assert read.labels == ("bad", "good")
+    np.testing.assert_array_equal(read.weight, made.weight)
+    pooled = by_hand(base, texts)
+    fitted = LogisticRegression(max_iter=2000).fit(pooled, labels)
+    logits = pooled @ read.weight.T + read.bias
+    probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    np.testing.assert_allclose(probability, fitted.predict_proba(pooled)[:, 1], atol=1e-3)
+
+
+def test_three_classes_keep_their_rows(base, tmp_path):
+    texts = TEXTS * 6
+    labels = [0, 1, 2, 0, 1] * 6
+    made = fit_head(base, texts, labels, tmp_path / "head", names=["a", "b", "c"])
+    assert made.weight.shape == (3, 32)
+
+
+def test_labels_are_names_or_places(head):
+    assert [head.index(label) for label in ("bad", 2, "1")] == [0, 2, 1]
+    with pytest.raises(ConfigError, match="no class `godo`; did you mean `good`"):
+        head.index("godo")
+    with pytest.raises(ConfigError, match="no class `3`; the classes are bad, neutral, good"):
+        head.index(3)
+
+
+def test_no_head(tmp_path, base):
+    with pytest.raises(ConfigError, match=r"holds no head: there is no head\.json"):
+        load_head(tmp_path)
+    with pytest.raises(ConfigError, match="no row has the label 1"):
+        fit_head(base, ["a"], [0], tmp_path, names=["bad", "good"])
+    (tmp_path / "head.json").write_text("{}")
+    (tmp_path / "head.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="holds no readable head"):
+        load_head(tmp_path)

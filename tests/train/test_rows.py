@@ -1,0 +1,236 @@
+"""Rows from files: formats, columns, filters, seeded choices, mixing ratios, validation, errors with their line."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from carrick.errors import ConfigError
+from carrick.train.data_recipe import Data
+from carrick.train.rows import read_rows
+from train.tiny import jsonl
+
+LANGUAGES = ("en", "de", "fr")
+
+
+def data(**content):
+    return Data.model_validate(content)
+
+
+def sentences(language, count):
+    return [{"text": f"{language} {number}", "label": number % 2, "language": language} for number in range(count)]
+
+
+@pytest.fixture
+def files(tmp_path):
+    for language in LANGUAGES:
+        jsonl(tmp_path / f"{language}.jsonl", sentences(language, 20))
+    jsonl(tmp_path / "all.jsonl", [row for language in LANGUAGES for row in sentences(language, 20)])
+    return tmp_path
+
+
+def source(files, name, **more):
+    return {"file": str(files / name), **more}
+
+
+def texts(rows):
+    return [row.text for row in rows.examples]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
+def test_formats_hold_the_same_rows(tmp_path, kind):
+    rows = [("say \"hi\", you", "yes, \u2028 it is"), ("a, b", "ö")]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        jsonl(path, [{"q": q, "a": a} for q, a in rows])
+    elif kind == "json":
+        import json
+
+        path.write_text(json.dumps([{"q": q, "a": a} for q, a in rows]))
+    elif kind == "csv":
+        import csv
+
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("q", "a"), *rows])
+    elif kind == "tsv":
+        path.write_text("q\ta\n" + "\n".join("\t".join(row) for row in rows), encoding="utf-8")
+    else:
+        pq = pytest.importorskip("pyarrow.parquet")
+        pa = pytest.importorskip("pyarrow")
+        pq.write_table(pa.table({"q": [q for q, _ in rows], "a": [a for _, a in rows]}), path)
+    read, validation = read_rows(
+        data(train={"file": str(path)}, columns={"prompt": "q", "completion": "a"}), "causal"
+    )
+    assert [(row.text, row.answer) for row in read.examples] == rows
+    assert validation is None
+    assert read.sources[0]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_tsv_without_a_head(tmp_path):
+    path = tmp_path / "mgsm_de.tsv"
+    path.write_text('Wie viel?\t2,125\n"Zwei\t2', encoding="utf-8")
+    read, _ = read_rows(
+        data(
+            train={"file": str(path), "names": ["question", "answer"], "language": "de"},
+            columns={"prompt": "question", "completion": "answer"},
+        ),
+        "causal",
+    )
+    assert [(row.text, row.answer, row.language) for row in read.examples] == [
+        ("Wie viel?", "2,125", "de"),
+        ('"Zwei', "2", "de"),
+    ]
+
+
+def test_a_data_set_of_the_library(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    made = datasets.Dataset.from_list([{"text": "one"}, {"text": "two"}])
+    asked = []
+
+    def load(*args, **options):
+        asked.append((args, options))
+        return made
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    read, _ = read_rows(data(train={"dataset": "org/set", "config": "en", "split": "test"}), "causal")
+    assert texts(read) == ["one", "two"]
+    assert asked == [(("org/set", "en"), {"split": "test"})]
+
+
+def test_a_data_set_that_cannot_be_had(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def load(*_args, **_options):
+        raise ConnectionError("Couldn't reach 'org/nothing-such' on the Hub\nand much more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(ConfigError, match=r"org/nothing-such\[train\] cannot be loaded: Couldn't reach .* Hub$"):
+        read_rows(data(train={"dataset": "org/nothing-such"}), "causal")
+
+
+def test_languages_by_column_and_by_source(files):
+    by_column, _ = read_rows(data(train=source(files, "all.jsonl"), languages=["de", "fr"]), "classification")
+    by_source, _ = read_rows(
+        data(train=[source(files, f"{name}.jsonl", language=name) for name in LANGUAGES], languages=["de", "fr"]),
+        "classification",
+    )
+    assert texts(by_column) == texts(by_source)
+    assert by_column.languages() == {"de": 20, "fr": 20}
+    account = by_source.account()
+    assert [(each["available"], each["rows"]) for each in account["sources"]] == [(20, 0), (20, 20), (20, 20)]
+
+
+def test_rows_are_counted_for_each_language_and_chosen_alike(files):
+    one, _ = read_rows(data(train=source(files, "all.jsonl", rows=5)), "classification")
+    assert one.languages() == {"de": 5, "en": 5, "fr": 5}
+    again, _ = read_rows(data(train=source(files, "all.jsonl", rows=5)), "classification")
+    other, _ = read_rows(data(train=source(files, "all.jsonl", rows=5), seed=1), "classification")
+    fewer, _ = read_rows(data(train=source(files, "all.jsonl", rows=5), languages=["de"]), "classification")
+    assert one.examples == again.examples
+    assert one.examples != other.examples
+    # What is chosen of a language does not depend on the others that are asked for.
+    assert texts(fewer) == [text for text in texts(one) if text.startswith("de")]
+
+
+def test_more_rows_asked_for_hold_the_fewer(files):
+    few, many = (
+        set(texts(read_rows(data(train=source(files, "en.jsonl", rows=rows)), "classification")[0]))
+        for rows in (5, 12)
+    )
+    assert few < many
+
+
+def test_a_sample_is_a_share_of_each_language(files):
+    rows, _ = read_rows(data(train=source(files, "all.jsonl"), sample=0.15), "classification")
+    assert rows.languages() == {"de": 3, "en": 3, "fr": 3}
+
+
+def test_ratios_cut_to_proportions_without_repeating_a_row(files):
+    rows, _ = read_rows(
+        data(
+            train=[
+                source(files, "en.jsonl", language="en", ratio=1.0),
+                source(files, "de.jsonl", language="de", ratio=0.5),
+                source(files, "fr.jsonl", language="fr", rows=4, ratio=0.25),
+            ]
+        ),
+        "classification",
+    )
+    assert rows.languages() == {"de": 8, "en": 16, "fr": 4}
+    assert len(set(texts(rows))) == 28
+
+
+def test_validation_is_a_share_that_does_not_train(files):
+    train, validation = read_rows(
+        data(train=source(files, "all.jsonl"), validation={"fraction": 0.2}), "classification"
+    )
+    assert validation.languages() == {"de": 4, "en": 4, "fr": 4}
+    assert not set(texts(train)) & set(texts(validation))
+    assert len(train) + len(validation) == 60
+
+
+def test_validation_may_lack_a_language(files):
+    _, validation = read_rows(
+        data(train=source(files, "all.jsonl"), languages=["de", "en"], validation=source(files, "de.jsonl")),
+        "classification",
+    )
+    assert validation.languages() == {"de": 20}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"languages": ["dee"]}, "no row has the language `dee`; did you mean `de`"),
+        ({"tasks": ["qa"]}, "no row has the task `qa`; no row says its task"),
+        ({"columns": {"text": "txt"}}, "there is no column `txt` for `text` (data.columns); did you mean `text`"),
+        ({"columns": {"text": "text", "label": "zzz"}}, "the columns are text, label, language"),
+        ({"columns": {"prompt": "text", "completion": "label"}}, "needs the columns `text` and `label`"),
+        ({"validation": {"fraction": 0.01}}, "none is left for validation"),
+    ],
+)
+def test_mistakes(files, content, words):
+    with pytest.raises(ConfigError) as caught:
+        read_rows(data(train=source(files, "all.jsonl"), **content), "classification")
+    assert words in str(caught.value)
+
+
+def test_an_empty_split(files):
+    with pytest.raises(ConfigError, match="`data.validation` is empty"):
+        read_rows(
+            data(train=source(files, "all.jsonl"), languages=["en"], validation=source(files, "de.jsonl")),
+            "classification",
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.jsonl", '{"text": "x"}\n\n{"text": "y"\n', "a.jsonl:3: this is not JSON"),
+        ("a.jsonl", "[1]\n", "a.jsonl:1: a row is a JSON object"),
+        ("a.jsonl", '{"text": "x"}\n{"text": ""}\n', "a.jsonl:2: row 2: the column `text` is empty"),
+        ("a.jsonl", '{"text": "x"}\n{"txt": "y"}\n', "a.jsonl:2: row 2: the column `text` is missing"),
+        ("a.jsonl", '{"text": ["x"]}\n', "is a list; it has to be text"),
+        ("a.jsonl", "\n", "there are no rows in it"),
+        ("a.csv", "text,label\nx,1\ny\n", "a.csv:3: 1 cells in a row of a table of 2 columns"),
+        ("a.json", '{"text": "x"}', "one list of objects"),
+        ("a.txt", "x", "none of them"),
+        ("a.parquet", "x", "this is no Parquet file"),
+    ],
+)
+def test_malformed_files(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        read_rows(data(train={"file": str(tmp_path / name)}, columns={"text": "text"}), "causal")
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest(files):
+    with pytest.raises(ConfigError, match=r"there is no such file; did you mean `en\.jsonl`"):
+        read_rows(data(train=source(files, "enn.jsonl")), "classification")
+
+
+def test_no_text(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "\xff"}')
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_rows(data(train={"file": str(tmp_path / "a.jsonl")}), "causal")
