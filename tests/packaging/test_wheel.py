@@ -62,6 +62,10 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {name.split("/")[0].split("-")[0] for name in names} == {"carrick"}
     assert "carrick/_core.pyi" in names
     assert "carrick/py.typed" in names
+    source = ROOT / "python"
+    data = {str(file.relative_to(source)) for kind in ("*.yml", "*.yaml") for file in source.rglob(kind)}
+    assert len(data) > 10  # the tasks of `carrick evaluate`, the recipes of `carrick study`
+    assert data <= set(names)
     assert sum(name.endswith((".so", ".pyd")) for name in names) == 1
 
 

@@ -12,8 +12,8 @@ from carrick.errors import ConfigError
 from carrick.quiet import quiet_libraries
 from train.tiny import bert, opinions, torch, transformers
 
-pytest.importorskip("peft")
-pytest.importorskip("sklearn")
+peft = pytest.importorskip("peft")
+linear_model = pytest.importorskip("sklearn.linear_model")
 
 TEXTS = ["the cat sat on the mat", "dog", "the sun is very good so bad", "rain day", "one two three"]
 
@@ -31,10 +31,10 @@ def head():
 
 
 def adapter(base, folder, seed):
-    import peft
-
     model = transformers.AutoModel.from_pretrained(base, add_pooling_layer=False)
-    config = peft.LoraConfig(r=2, lora_alpha=3, target_modules=["query", "dense"], task_type="FEATURE_EXTRACTION")
+    config = peft.LoraConfig(
+        r=2, lora_alpha=3, target_modules=["query", "dense"], task_type="FEATURE_EXTRACTION"
+    )
     with quiet_libraries():
         model = peft.get_peft_model(model, config)
     generator = torch.Generator().manual_seed(seed)
@@ -80,8 +80,6 @@ def test_several_adapters_are_the_sum_of_their_updates(base, head, tmp_path):
 
 
 def test_a_head_is_a_logistic_regression(base, tmp_path):
-    from sklearn.linear_model import LogisticRegression
-
     rows = opinions(60)
     texts, labels = [row["text"] for row in rows], [row["label"] for row in rows]
     made = fit_head(base, texts, labels, tmp_path / "head", names=["bad", "good"])
@@ -89,7 +87,7 @@ def test_a_head_is_a_logistic_regression(base, tmp_path):
     assert read.labels == ("bad", "good")
     np.testing.assert_array_equal(read.weight, made.weight)
     pooled = by_hand(base, texts)
-    fitted = LogisticRegression(max_iter=2000).fit(pooled, labels)
+    fitted = linear_model.LogisticRegression(max_iter=2000).fit(pooled, labels)
     logits = pooled @ read.weight.T + read.bias
     probability = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     np.testing.assert_allclose(probability, fitted.predict_proba(pooled)[:, 1], atol=1e-3)

@@ -9,11 +9,14 @@ import pytest
 
 import carrick
 from carrick.classifier.head import Head, load_head
+from carrick.classifier.predict import predict
 from carrick.quiet import quiet_libraries
 from train.tiny import bert, jsonl, llama, opinions, questions, torch, transformers
 
 pytest.importorskip("trl")
+load_file = pytest.importorskip("safetensors.torch").load_file
 peft = pytest.importorskip("peft")
+LengthGrouped = pytest.importorskip("carrick.train.sampling").LengthGrouped
 
 LORA = {"rank": 4, "alpha": 8.0, "targets": ["q_proj", "v_proj"]}
 
@@ -28,7 +31,10 @@ def place(tmp_path_factory):
     jsonl(folder / "plain.jsonl", [{"text": row["prompt"] + row["completion"]} for row in questions(10)])
     generator = np.random.default_rng(5)
     Head(
-        generator.standard_normal((2, 32), dtype=np.float32) * 0.3, np.zeros(2, np.float32), ("bad", "good"), "bert"
+        generator.standard_normal((2, 32), dtype=np.float32) * 0.3,
+        np.zeros(2, np.float32),
+        ("bad", "good"),
+        "bert",
     ).save(folder / "head")
     return folder
 
@@ -60,8 +66,6 @@ def train(content, out, **options):
 
 
 def tensors(folder, name="adapter_model.safetensors"):
-    from safetensors.torch import load_file
-
     return load_file(folder / name)
 
 
@@ -94,7 +98,9 @@ def test_plain_text_is_learnt_whole(place, tmp_path):
     model = transformers.AutoModelForCausalLM.from_pretrained(place / "llama").double()
     losses = []
     for row in questions(10):
-        ids = torch.tensor(tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id])
+        ids = torch.tensor(
+            tokenizer(row["prompt"] + row["completion"])["input_ids"] + [tokenizer.eos_token_id]
+        )
         with torch.no_grad():
             scores = model(ids[None]).logits[0].log_softmax(-1)
         losses += [-float(scores[n, ids[n + 1]]) for n in range(len(ids) - 1)]
@@ -103,8 +109,6 @@ def test_plain_text_is_learnt_whole(place, tmp_path):
 
 def test_a_classifier_learns_as_a_plain_loop_does(place, tmp_path):
     """The same rows in the same order through torch's own AdamW, written out: the same adapter."""
-    from carrick.train.sampling import LengthGrouped
-
     training = {
         "epochs": 1, "batch_size": 8, "learning_rate": 0.01, "schedule": "constant", "seed": 3, "clip_norm": 0.5,
         "base_dropout": False,
@@ -128,9 +132,8 @@ def test_a_classifier_learns_as_a_plain_loop_does(place, tmp_path):
     losses = []
     for start in range(0, 37, 8):
         batch = order[start : start + 8]
-        pooled = []
-        for row in batch:  # one at a time: no padding
-            pooled.append(model(input_ids=torch.tensor([ids[row]])).last_hidden_state[0].mean(0))
+        # One at a time: no padding.
+        pooled = [model(input_ids=torch.tensor([ids[row]])).last_hidden_state[0].mean(0) for row in batch]
         labels = torch.tensor([rows[row]["label"] for row in batch])
         loss = torch.nn.functional.cross_entropy(torch.stack(pooled) @ weight.T + bias, labels)
         losses.append(loss.item())
@@ -162,8 +165,6 @@ def test_only_the_adapter_is_written_for_the_bare_encoder(place, tmp_path):
 
 
 def test_it_learns(place, tmp_path):
-    from carrick.classifier.predict import predict
-
     training = {"epochs": 12, "batch_size": 8, "learning_rate": 0.01}
     report = train(classification(place, training=training), tmp_path / "out")
     rows = opinions(37)
@@ -216,7 +217,14 @@ def test_a_whole_encoder_keeps_what_it_does_not_train(place, tmp_path):
 
 
 def test_rslora_layers_and_alpha(place, tmp_path):
-    adapter = {"rank": 4, "alpha": 6.0, "rslora": True, "targets": "all-linear", "layers": [1], "dropout": 0.1}
+    adapter = {
+        "rank": 4,
+        "alpha": 6.0,
+        "rslora": True,
+        "targets": "all-linear",
+        "layers": [1],
+        "dropout": 0.1,
+    }
     train(causal(place, adapter=adapter), tmp_path / "out")
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert (config["use_rslora"], config["lora_alpha"], config["lora_dropout"]) == (True, 6, 0.1)
@@ -248,7 +256,9 @@ def test_accumulation_is_a_larger_batch(place, tmp_path):
     shared = {"epochs": 1, "learning_rate": 0.01, "base_dropout": False, "group_by_length": False}
     whole, parts = (
         train(
-            classification(place, data=data, training={**shared, "batch_size": batch, "accumulate": accumulate}),
+            classification(
+                place, data=data, training={**shared, "batch_size": batch, "accumulate": accumulate}
+            ),
             tmp_path / f"{batch}",
         )
         for batch, accumulate in ((8, 1), (4, 2))
@@ -264,7 +274,10 @@ def test_gradient_checkpointing_changes_no_weight(place, tmp_path):
     plain = {**classification(place)["training"], "base_dropout": False}
     for task, content in (("c", classification(place, training=plain)), ("l", causal(place))):
         again = {**content, "training": {**content["training"], "gradient_checkpointing": True}}
-        one, two = tensors(train(content, tmp_path / f"{task}1").out), tensors(train(again, tmp_path / f"{task}2").out)
+        one, two = (
+            tensors(train(content, tmp_path / f"{task}1").out),
+            tensors(train(again, tmp_path / f"{task}2").out),
+        )
         for name, tensor in one.items():
             torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4, msg=name)
 
@@ -295,7 +308,8 @@ def test_rows_whose_answer_is_cut_off_are_left_out_and_told(place, tmp_path):
     jsonl(tmp_path / "qa.jsonl", [*questions(6), {"prompt": "the cat " * 20, "completion": " good"}])
     training = {"steps": 1, "batch_size": 4, "max_length": 16}
     report = train(
-        causal(place, data={"train": {"file": str(tmp_path / "qa.jsonl")}}, training=training), tmp_path / "out"
+        causal(place, data={"train": {"file": str(tmp_path / "qa.jsonl")}}, training=training),
+        tmp_path / "out",
     )
     assert report.record["data"]["train"]["dropped"] == 1
     assert "1 rows have no token of the answer" in report.notes[0]
@@ -311,5 +325,7 @@ def test_chat_rows_go_through_the_template(place, tmp_path):
     tokenizer.save_pretrained(base)
     data = {"train": {"file": str(place / "qa.jsonl")}, "chat": True}
     plain = train(causal(place, base=str(base)), tmp_path / "plain").record["data"]["train"]["tokens"]
-    chat = train(causal(place, base=str(base), data=data), tmp_path / "chat").record["data"]["train"]["tokens"]
+    chat = train(causal(place, base=str(base), data=data), tmp_path / "chat").record["data"]["train"][
+        "tokens"
+    ]
     assert chat == plain + 2 * 22

@@ -35,7 +35,10 @@ def test_defaults():
     [
         ({"training__epochs": 2}, "training: `epochs` and `steps` exclude one another"),
         ({"training": {}}, "needs `epochs` or `steps`"),
-        ({"training__steps": "1"}, "training.steps: `training.steps` is `1`: input should be a valid integer"),
+        (
+            {"training__steps": "1"},
+            "training.steps: `training.steps` is `1`: input should be a valid integer",
+        ),
         ({"training__schedule": "liner"}, "did you mean `linear`"),
         ({"training__warmup": 1.5}, "`warmup` is 1.5; it is a ratio below 1, or a whole number of steps"),
         ({"training__warmup": 0.1, "training__schedule": "constant"}, "use constant_with_warmup"),
@@ -46,7 +49,10 @@ def test_defaults():
         ({"data__train": [{"file": "a", "langauge": "en"}]}, "did you mean `language`"),
         ({"data__train": []}, "an empty list of sources"),
         ({"data__train": {"file": "a", "dataset": "b"}}, "`file` or `dataset`, one of them"),
-        ({"data__validation": {"fraction": 2}}, "data.validation.fraction: `data.validation.fraction` is `2`"),
+        (
+            {"data__validation": {"fraction": 2}},
+            "data.validation.fraction: `data.validation.fraction` is `2`",
+        ),
         ({"data__validation": {"fiel": "a"}}, "did you mean `file`"),
         ({"data__columns": {"prompt": "q"}}, "`prompt` and `completion` together"),
         ({"adapter": {"rank": 0}}, "adapter.rank: `adapter.rank` is `0`"),
@@ -71,7 +77,9 @@ def test_mistakes(changes, words):
 def test_a_file_is_named_with_its_line(tmp_path):
     path = tmp_path / "recipe.yml"
     path.write_text("base: llama\ndata:\n  train: {file: a.jsonl}\ntraining:\n  stesp: 3\n")
-    with pytest.raises(ConfigError, match=r"recipe\.yml:5: `stesp` is not a key of `training`; did you mean `steps`"):
+    with pytest.raises(
+        ConfigError, match=r"recipe\.yml:5: `stesp` is not a key of `training`; did you mean `steps`"
+    ):
         load_recipe(path)
 
 

@@ -15,9 +15,12 @@ import pytest
 import carrick
 from carrick.classifier.head import Head
 from carrick.errors import PlanError
+from carrick.train import fine_tune, fitting
+from carrick.train.resuming import TrainingFolder
 from train.tiny import bert, jsonl, llama, opinions, questions, torch, transformers
 
 pytest.importorskip("trl")
+load_file = pytest.importorskip("safetensors.torch").load_file
 
 STEPS = 9
 
@@ -30,7 +33,7 @@ class StopAt(transformers.TrainerCallback):
     def __init__(self, step):
         self.step = step
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args, state, control, **kwargs):  # noqa: ARG002
         if state.global_step == self.step:
             raise KilledError
 
@@ -59,7 +62,10 @@ TRAINING = {
 def causal(place, **changes):
     content = {
         "base": str(place / "llama"),
-        "data": {"train": {"file": str(place / "qa.jsonl")}, "validation": {"file": str(place / "qa.jsonl"), "rows": 5}},
+        "data": {
+            "train": {"file": str(place / "qa.jsonl")},
+            "validation": {"file": str(place / "qa.jsonl"), "rows": 5},
+        },
         "adapter": {"rank": 4, "dropout": 0.2, "targets": ["q_proj", "v_proj"]},
         "training": TRAINING,
     }
@@ -88,8 +94,6 @@ def train(content, out, **options):
 
 
 def killed(content, out, step, monkeypatch):
-    from carrick.train import fine_tune, fitting
-
     def fit(model, job, **options):
         return fitting.fit(model, job, callbacks=[StopAt(step)], **options)
 
@@ -100,8 +104,6 @@ def killed(content, out, step, monkeypatch):
 
 
 def tensors(folder):
-    from safetensors.torch import load_file
-
     (path,) = folder.glob("*.safetensors")
     return load_file(path)
 
@@ -183,8 +185,6 @@ def test_before_the_first_checkpoint_nothing_is_left(place, tmp_path, monkeypatc
 
 
 def test_one_run_at_a_time(place, tmp_path):
-    from carrick.train.resuming import TrainingFolder
-
     with (
         TrainingFolder(tmp_path / "out"),
         pytest.raises(PlanError, match="another run is writing there"),

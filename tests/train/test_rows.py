@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 
 import pytest
 
@@ -19,7 +21,9 @@ def data(**content):
 
 
 def sentences(language, count):
-    return [{"text": f"{language} {number}", "label": number % 2, "language": language} for number in range(count)]
+    return [
+        {"text": f"{language} {number}", "label": number % 2, "language": language} for number in range(count)
+    ]
 
 
 @pytest.fixture
@@ -40,17 +44,13 @@ def texts(rows):
 
 @pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "tsv", "parquet"])
 def test_formats_hold_the_same_rows(tmp_path, kind):
-    rows = [("say \"hi\", you", "yes, \u2028 it is"), ("a, b", "ö")]
+    rows = [('say "hi", you', "yes, \u2028 it is"), ("a, b", "ö")]
     path = tmp_path / f"rows.{kind}"
     if kind == "jsonl":
         jsonl(path, [{"q": q, "a": a} for q, a in rows])
     elif kind == "json":
-        import json
-
         path.write_text(json.dumps([{"q": q, "a": a} for q, a in rows]))
     elif kind == "csv":
-        import csv
-
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("q", "a"), *rows])
     elif kind == "tsv":
@@ -83,7 +83,7 @@ def test_a_tsv_without_a_head(tmp_path):
     ]
 
 
-def test_a_data_set_of_the_library(tmp_path, monkeypatch):
+def test_a_data_set_of_the_library(monkeypatch):
     datasets = pytest.importorskip("datasets")
     made = datasets.Dataset.from_list([{"text": "one"}, {"text": "two"}])
     asked = []
@@ -105,14 +105,19 @@ def test_a_data_set_that_cannot_be_had(monkeypatch):
         raise ConnectionError("Couldn't reach 'org/nothing-such' on the Hub\nand much more")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    with pytest.raises(ConfigError, match=r"org/nothing-such\[train\] cannot be loaded: Couldn't reach .* Hub$"):
+    with pytest.raises(
+        ConfigError, match=r"org/nothing-such\[train\] cannot be loaded: Couldn't reach .* Hub$"
+    ):
         read_rows(data(train={"dataset": "org/nothing-such"}), "causal")
 
 
 def test_languages_by_column_and_by_source(files):
     by_column, _ = read_rows(data(train=source(files, "all.jsonl"), languages=["de", "fr"]), "classification")
     by_source, _ = read_rows(
-        data(train=[source(files, f"{name}.jsonl", language=name) for name in LANGUAGES], languages=["de", "fr"]),
+        data(
+            train=[source(files, f"{name}.jsonl", language=name) for name in LANGUAGES],
+            languages=["de", "fr"],
+        ),
         "classification",
     )
     assert texts(by_column) == texts(by_source)
@@ -183,7 +188,10 @@ def test_validation_may_lack_a_language(files):
     [
         ({"languages": ["dee"]}, "no row has the language `dee`; did you mean `de`"),
         ({"tasks": ["qa"]}, "no row has the task `qa`; no row says its task"),
-        ({"columns": {"text": "txt"}}, "there is no column `txt` for `text` (data.columns); did you mean `text`"),
+        (
+            {"columns": {"text": "txt"}},
+            "there is no column `txt` for `text` (data.columns); did you mean `text`",
+        ),
         ({"columns": {"text": "text", "label": "zzz"}}, "the columns are text, label, language"),
         ({"columns": {"prompt": "text", "completion": "label"}}, "needs the columns `text` and `label`"),
         ({"validation": {"fraction": 0.01}}, "none is left for validation"),
@@ -196,7 +204,7 @@ def test_mistakes(files, content, words):
 
 
 def test_an_empty_split(files):
-    with pytest.raises(ConfigError, match="`data.validation` is empty"):
+    with pytest.raises(ConfigError, match=r"`data\.validation` is empty"):
         read_rows(
             data(train=source(files, "all.jsonl"), languages=["en"], validation=source(files, "de.jsonl")),
             "classification",

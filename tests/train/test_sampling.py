@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from carrick.train.sampling import ByLength, EpochSampler, LengthGrouped  # noqa: E402
+from carrick.train.sampling import ByLength, EpochSampler, LengthGrouped
 
 LENGTHS = np.random.default_rng(0).integers(3, 60, 1839).tolist()
 
@@ -45,7 +45,9 @@ def test_batches_hold_rows_of_like_length():
 
 def test_long_batches_do_not_come_first():
     order = epoch(LengthGrouped(LENGTHS, 32, seed=0), 0)
-    means = [np.mean([LENGTHS[row] for row in order[start : start + 32]]) for start in range(0, len(order), 32)]
+    means = [
+        np.mean([LENGTHS[row] for row in order[start : start + 32]]) for start in range(0, len(order), 32)
+    ]
     assert abs(np.corrcoef(means, range(len(means)))[0, 1]) < 0.3
 
 

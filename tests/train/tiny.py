@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,11 +22,9 @@ SPECIAL = ["<pad>", "<unk>", "<eos>"]
 
 
 def tokenizer(folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
     words = {word: number for number, word in enumerate([*SPECIAL, *WORDS])}
-    fast = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    fast.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     made = transformers.PreTrainedTokenizerFast(
         tokenizer_object=fast, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>", model_max_length=64
     )

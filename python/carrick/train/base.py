@@ -185,7 +185,9 @@ def check_targets(model: nn.Module, adapter: Adapter, base: Base | None = None) 
         found = [name for name in linear if pattern.fullmatch(name)]
         if not found:
             hint = nearest(adapter.targets, names) or f"; its modules are {', '.join(names)}"
-            raise ConfigError(f"adapter.targets: `{adapter.targets}` matches no module of {name_of_base}{hint}")
+            raise ConfigError(
+                f"adapter.targets: `{adapter.targets}` matches no module of {name_of_base}{hint}"
+            )
     else:
         for target in adapter.targets:
             if not any(name == target or name.endswith(f".{target}") for name in linear):
@@ -209,7 +211,11 @@ def check_targets(model: nn.Module, adapter: Adapter, base: Base | None = None) 
 def _output_layer(model: nn.Module) -> str | None:
     get: Any = getattr(model, "get_output_embeddings", None)
     layer = None if get is None else get()
-    return next((name for name, module in model.named_modules() if module is layer), None) if layer is not None else None
+    return (
+        next((name for name, module in model.named_modules() if module is layer), None)
+        if layer is not None
+        else None
+    )
 
 
 def _of_layers(names: list[str], layers: list[int], base: str) -> list[str]:

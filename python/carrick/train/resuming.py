@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from carrick.partial import LOCK, PartialFolder
 from carrick.train.checkpoints import newest
 from carrick.train.job import CHECKPOINTS
+from carrick.train.search import POINT, POINTS
 
 if TYPE_CHECKING:
     from carrick.train.job import Job
@@ -20,7 +21,7 @@ _IRRELEVANT = ("cost", "search")
 
 
 class TrainingFolder(PartialFolder):
-    """``OUT.carrick-partial`` of a training: what a checkpoint lies in is kept, whatever stopped the run."""
+    """``OUT.carrick-partial`` of a training: checkpoints and points of a grid outlive what stops a run."""
 
     own_files = frozenset({KEY, LOCK, CHECKPOINTS})
 
@@ -39,9 +40,8 @@ class TrainingFolder(PartialFolder):
         path.write_text(key, encoding="utf-8")
 
     def _worth_keeping(self) -> bool:
-        return next(self.path.glob(f"**/{CHECKPOINTS}/*"), None) is not None and any(
-            newest(folder) is not None for folder in self.path.glob(f"**/{CHECKPOINTS}")
-        )
+        checkpoint = any(newest(folder) is not None for folder in self.path.glob(f"**/{CHECKPOINTS}"))
+        return checkpoint or next(self.path.glob(f"{POINTS}/*/{POINT}"), None) is not None
 
     def _remove(self) -> None:
         # Also an error that is Carrick's own may come after hours of training, when the result is exported.

@@ -123,6 +123,7 @@ def read_rows(data: Data, task: Task) -> tuple[Rows, Rows | None]:
         train, validation = _split(train, data.validation.fraction, data.seed)
     elif data.validation is not None:
         validation = read_sources(_listed(data.validation), data, task, "data.validation")
+    _refuse_mixture(train, validation)
     if data.sample is not None:
         train = _sample(train, data.sample, data.seed)
     train = _mix(train, [source.ratio for source in _listed(data.train)], data.seed)
@@ -159,6 +160,19 @@ def read_sources(sources: Sequence[Source], data: Data, task: Task, what: str) -
     if not chosen:
         raise ConfigError(f"`{what}` is empty: no row has a language and a task that are asked for")
     return Rows(tuple(chosen), tuple(accounts))
+
+
+def _refuse_mixture(train: Rows, validation: Rows | None) -> None:
+    """Refuse plain texts beside prompts with answers: the loss is taken on all of a row, or on its answer."""
+    kinds: dict[bool, str] = {}
+    for part in (train, validation):
+        for row in part.examples if part is not None else ():
+            kinds.setdefault(row.answer is None, str(part.sources[row.source]["source"] if part else ""))
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"{kinds[True]} holds plain texts and {kinds[False]} prompts with answers; train on one kind, or name "
+            "the columns of each source"
+        )
 
 
 def _listed(sources: Source | list[Source]) -> list[Source]:

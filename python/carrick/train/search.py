@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Trained = tuple[dict[str, Any], tuple[str, ...]]
 
 POINTS = "points"
-_RECORD = "point.json"
+POINT = "point.json"
 
 
 def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
@@ -63,7 +63,7 @@ def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
     best = min(range(len(points)), key=lambda number: (scores[number], number))
     record, notes = trained[best]
     for entry in list(_folder(job, best).glob("*")):
-        if entry.name != _RECORD:
+        if entry.name != POINT:
             entry.replace(job.folder / entry.name)
     shutil.rmtree(job.folder / POINTS, ignore_errors=True)
     return {**record, "search": _account(job, points, [each for each, _ in trained], best)}, notes
@@ -97,7 +97,7 @@ def _point(job: Job, number: int, train: Callable[[Job], Trained]) -> Trained:
     folder = _folder(job, number)
     # Of several processes one writes; the others look where it does.
     place = folder if job.work is None else job.work.parent / POINTS / str(number)
-    finished = place / _RECORD
+    finished = place / POINT
     if finished.is_file():
         content = json.loads(finished.read_text("utf-8"))
         return content["record"], tuple(content["notes"])
@@ -105,7 +105,7 @@ def _point(job: Job, number: int, train: Callable[[Job], Trained]) -> Trained:
     work = None if job.work is None else place / CHECKPOINTS
     record, notes = train(replace(job, folder=folder, work=work))
     if job.work is None:
-        part = folder / f"{_RECORD}.part"
+        part = folder / f"{POINT}.part"
         part.write_text(json.dumps({"record": record, "notes": notes}), encoding="utf-8")
         part.replace(finished)
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)

@@ -1,0 +1,118 @@
+"""The grid over learning rate and weight decay, its two rules, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import carrick
+from carrick.train import fine_tune, fitting
+from train.tiny import jsonl, llama, questions, torch
+
+pytest.importorskip("trl")
+load_file = pytest.importorskip("safetensors.torch").load_file
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("search")
+    llama(folder / "llama")
+    jsonl(folder / "qa.jsonl", questions(12))
+    # What answers mean is turned round on validation: whoever learns most does worst.
+    wrong = [{**row, "completion": " rain rain rain"} for row in questions(6)]
+    jsonl(folder / "wrong.jsonl", wrong)
+    return folder
+
+
+def recipe(place, select, **changes):
+    content = {
+        "base": str(place / "llama"),
+        "data": {
+            "train": {"file": str(place / "qa.jsonl")},
+            "validation": {"file": str(place / "wrong.jsonl")},
+        },
+        "adapter": {"rank": 2, "targets": ["q_proj", "v_proj"]},
+        "training": {"epochs": 2, "batch_size": 4, "keep": "last", "schedule": "constant"},
+        "search": {"learning_rate": [0.01, 0.1], "weight_decay": [0.0, 0.5], "select": select},
+        "cost": {"price": 3.6, "currency": "EUR"},
+    }
+    return {**content, **changes}
+
+
+def train(content, out, **options):
+    return carrick.train(content, out, device="cpu", progress=False, **options)
+
+
+def tensors(folder):
+    return load_file(folder / "adapter_model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("select", "measure"), [("training_loss", "final_epoch_loss"), ("validation", "validation_loss")]
+)
+def test_the_best_point_is_kept(place, tmp_path, select, measure):
+    report = train(recipe(place, select), tmp_path / "out")
+    search = report.record["search"]
+    points = search["points"]
+    grid = [(point["learning_rate"], point["weight_decay"]) for point in points]
+    assert grid == [(0.01, 0.0), (0.01, 0.5), (0.1, 0.0), (0.1, 0.5)]
+    assert search["best"] == min(range(4), key=lambda number: points[number][measure])
+    # High rates learn the training rows, and with them what validation punishes.
+    assert grid[search["best"]][0] == (0.1 if select == "training_loss" else 0.01)
+    assert search["device_seconds"] == pytest.approx(sum(point["device_seconds"] for point in points))
+    assert search["cost"] == pytest.approx(search["device_seconds"] * 3.6 / 3600)
+    rate, decay = grid[search["best"]]
+    training = {**recipe(place, select)["training"], "learning_rate": rate, "weight_decay": decay}
+    alone = train(recipe(place, select, training=training, search=None), tmp_path / "alone")
+    one, two = tensors(report.out), tensors(alone.out)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert sorted(path.name for path in report.out.iterdir()) == sorted(
+        path.name for path in alone.out.iterdir()
+    )
+    assert json.loads((report.out / "training.json").read_text()) == report.record
+
+
+def test_finished_points_are_not_trained_again(place, tmp_path, monkeypatch):
+    began = []
+
+    def fit(model, job, **options):
+        began.append(job.stage)
+        if len(began) == 3:
+            raise KilledError
+        return fitting.fit(model, job, **options)
+
+    monkeypatch.setattr(fine_tune, "fit", fit)
+    with pytest.raises(KilledError):
+        train(recipe(place, "training_loss"), tmp_path / "out")
+    report = train(recipe(place, "training_loss"), tmp_path / "out")
+    assert began == [f"point {number} of 4" for number in (1, 2, 3, 3, 4)]
+    straight = train(recipe(place, "training_loss"), tmp_path / "straight")
+    for key in ("best", "select"):
+        assert report.record["search"][key] == straight.record["search"][key]
+
+
+def test_the_last_epochs_loss_is_a_mean_over_its_steps(place, tmp_path):
+    record = train(recipe(place, "training_loss", search=None), tmp_path / "out").record
+    losses = [loss for _, loss in record["losses"]]
+    assert [step for step, _ in record["losses"]] == [1, 2, 3, 4, 5, 6]
+    assert record["final_epoch_loss"] == pytest.approx(sum(losses[3:]) / 3)
+
+
+def test_a_grid_that_diverges(place, tmp_path):
+    content = recipe(place, "training_loss")
+    content["search"] = {"learning_rate": [3e38]}
+    content["training"] = {**content["training"], "clip_norm": 0.0}
+    with pytest.raises(carrick.CarrickError, match="no point of the grid has a finite loss"):
+        train(content, tmp_path / "out")
+
+
+def test_a_training_that_diverges_says_so(place, tmp_path):
+    training = {"steps": 4, "batch_size": 4, "learning_rate": 3e38, "clip_norm": 0.0, "keep": "last"}
+    report = train(recipe(place, "training_loss", search=None, training=training), tmp_path / "out")
+    assert None in [loss for _, loss in report.record["losses"]]
+    assert "diverged" in report.notes[-1]
