@@ -40,7 +40,9 @@ def test_the_paper_is_planned(recipe: LsmRecipe, planned: dict[str, Stage]) -> N
     """Three tasks, five languages, eight merges, clusters, both levels, update, small model, case study."""
     for task in recipe.tasks:
         assert {f"train-8b-{task}-{code}-0" for code in ("en", "de", "fr", "ja", "zh")} <= set(planned)
-        merges = [name for name in planned if name.startswith(f"merge-8b-{task}-") and re.search(r"-d[01]", name)]
+        merges = [
+            name for name in planned if name.startswith(f"merge-8b-{task}-") and re.search(r"-d[01]", name)
+        ]
         assert len(merges) == 8
         assert planned[f"merge-8b-{task}-ja-zh-0"].needs == (f"train-8b-{task}-ja-0", f"train-8b-{task}-zh-0")
     assert len(planned["merge-8b-multitask-all-0"].needs) == 15
