@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from adapters.loading import updates_of
 from carrick.errors import ConfigError
 from carrick.study import report_study, run_study
 from carrick.study.languages import stages
@@ -89,6 +90,15 @@ def test_overall_is_the_unweighted_mean(quick_languages: StudyRun) -> None:
     errors = [each["macro_f1"]["row_error"] for each in row["languages"].values()]
     assert row["overall"]["macro_f1"]["mean"] == pytest.approx(sum(values) / 3)
     assert row["overall"]["macro_f1"]["row_error"] == pytest.approx(sum(e**2 for e in errors) ** 0.5 / 3)
+
+
+def test_the_mean_is_the_mean_of_the_updates(quick_languages: StudyRun) -> None:
+    """With NumPy from the trained adapters: `linear` of adapters is a sum unless it is told to normalise."""
+    stages_of = quick_languages.out / "stages"
+    trained = [updates_of(stages_of / f"train-{code}-0" / "adapter") for code in ("en", "de", "fr")]
+    for path, merged in updates_of(stages_of / "merge-linear-0" / "adapter").items():
+        wanted = sum(np.asarray(each[path]) for each in trained) / 3
+        np.testing.assert_allclose(merged, wanted, atol=1e-5 * np.abs(wanted).max(), err_msg=path)
 
 
 def test_individual_rows_are_scored_in_their_own_language(quick_languages: StudyRun) -> None:

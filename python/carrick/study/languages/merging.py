@@ -50,6 +50,9 @@ def merged(
     from carrick.adapters import merge as merge_adapters  # noqa: PLC0415
 
     method = how["method"]
+    parameters = {} if scale is None else {"lambda": scale}
+    if how.get("normalize") is not None:
+        parameters["normalize"] = how["normalize"]
     width = json.loads((base / "config.json").read_text(encoding="utf-8"))["hidden_size"]
     merge_adapters(
         [str(adapter) for adapter in adapters],
@@ -57,7 +60,7 @@ def merged(
         method=method,
         density=how.get("density"),
         weights=[1.0] * len(adapters),
-        parameters=None if scale is None else {"lambda": scale},
+        parameters=parameters,
         rank=width if method in _FULL_RANK else None,
         seed=seed if "dare" in method else None,
         threads=1,

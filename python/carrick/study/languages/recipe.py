@@ -39,6 +39,7 @@ class Merge(Recipe):
     name: str
     method: str
     density: Annotated[float, Field(gt=0, le=1)] | None = None
+    normalize: bool | None = None  # divide by the sum of the weights: of `linear` the mean, else a sum
     lambdas: list[Positive] | None = None  # the best of them on the validation rows
 
     @property
