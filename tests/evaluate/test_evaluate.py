@@ -14,6 +14,7 @@ from carrick.evaluate import evaluate, read_report
 from carrick.evaluate.model import find_subject, load_causal
 
 from .conftest import adapter
+from .rigged import Rigged
 
 pytest.importorskip("lm_eval")
 torch = pytest.importorskip("torch")
@@ -129,6 +130,25 @@ def test_answers_leave_room_for_the_question(llama, data):
     assert any("answers are cut at 32 tokens" in text for text in report.notes)
 
 
+@pytest.mark.parametrize(("task", "language"), [("mgsm", "de"), ("xcopa", "it")])
+def test_prompts_that_are_cut_are_counted(llama, data, task, language):
+    """A token of this model is a byte, so a prompt's length is known without a tokenizer."""
+    chosen = {"tasks": [task], "languages": [language], "data": data, "device": "cpu", "max_new_tokens": 4}
+    rigged = Rigged(write=lambda _: "", choose=lambda _: 0)
+    evaluate(rigged, **chosen)
+    if task == "mgsm":  # the answer takes four tokens
+        needed = [len(prompt.encode()) + 4 for prompt in rigged.prompts]
+    else:  # the last token is predicted and not seen
+        texts = zip(rigged.prompts, rigged.choices, strict=True)
+        needed = [max(len((prompt + each).encode()) for each in several) - 1 for prompt, several in texts]
+    for length in (max(needed), max(needed) - 1, min(needed) - 1):
+        report = evaluate(llama, **chosen, max_length=length)
+        found = [text for text in report.notes if "cut off" in text]
+        count = sum(each > length for each in needed)
+        assert len(found) == (count > 0)
+        assert all(f"of {count} of {len(needed)} rows" in text for text in found)
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoder")
@@ -230,6 +250,21 @@ def test_the_command(command, llama, adapters, data, tmp_path):
     assert again.code == 2
     assert "--force" in again.err
     assert command(*words, "--out", tmp_path / "out", "--force").code == 0
+
+
+def test_without_matplotlib_the_command_says_so(command, llama, data, tmp_path, monkeypatch):
+    from carrick.evaluate import output  # noqa: PLC0415
+
+    monkeypatch.setattr(output, "find_spec", lambda _: None)
+    words = [llama, "--tasks", "xcopa", "--data", data, "--device", "cpu"]
+    answer = command(*words, "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert "charts were not drawn" in answer.err
+    assert "carrick[plot]" in answer.err
+    assert f"results and answers are in {tmp_path / 'out'}" in answer.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["results.json", "samples"]
+    assert any("not drawn" in text for text in read_report(tmp_path / "out").notes)
+    assert "charts" not in command(*words).err
 
 
 def test_the_list(command, data):

@@ -53,6 +53,10 @@ CASES = {
         ["--tasks", "mgsm", "--bertscore", "x"],
         ["the task summarisation is not among"],
     ),
+    "a precision that a head does not have": (
+        ["--tasks", "sentiment", "--head", "x", "--precision", "float16"],
+        ["with --head a model runs in float32 or bfloat16, not in float16"],
+    ),
     "a head for what has no classes": (["--tasks", "mgsm", "--head", "x"], ["x holds no head"]),
 }
 

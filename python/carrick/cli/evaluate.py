@@ -112,7 +112,8 @@ def evaluate(  # noqa: PLR0917  (typer reads options from the signature)
     )
     notes(report.notes)
     if out is not None:
-        note(f"results, answers and charts are in {out}")
+        drawn = next(out.expanduser().glob("*.png"), None) is not None
+        note(f"{'results, answers and charts' if drawn else 'results and answers'} are in {out}")
     if as_json:
         say_json(report.to_dict())
         return

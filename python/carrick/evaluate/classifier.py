@@ -44,6 +44,26 @@ def check_head(folder: str | Path, family: Family) -> Head:
     return head
 
 
+def check_precision(precision: str) -> None:
+    """Refuse a precision that an encoder and its head are not computed in.
+
+    Raises
+    ------
+    ConfigError
+        It is float16.
+
+    Examples
+    --------
+    >>> check_precision("float16")
+    Traceback (most recent call last):
+    carrick.errors.ConfigError: with --head a model runs in float32 or bfloat16, not in float16; choose one of them
+    """
+    if precision == "float16":
+        raise ConfigError(
+            "with --head a model runs in float32 or bfloat16, not in float16; choose one of them"
+        )
+
+
 def run(request: Request, folder: str | Path) -> Found:
     """Run tasks with classes by an encoder, adapters on it, and a head.
 

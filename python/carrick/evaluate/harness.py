@@ -107,6 +107,7 @@ def run(lm: Any, task: Prepared, settings: Settings) -> tuple[TaskResult, list[s
             fewshot_as_multiturn=settings.chat,
         )
     samples = answered["samples"][config["task"]]
+    notes += _cut_prompts(samples, config, lm)
     result = TaskResult(
         task=task.family.name,
         language=task.language,
@@ -132,6 +133,27 @@ def _fit_length(config: dict[str, Any], lm: Any, max_new_tokens: int | None) -> 
         return []
     return [
         f"{config['task']}: answers are cut at {allowed} tokens and not at {wanted}, for the model sees {room} in all"
+    ]
+
+
+def _cut_prompts(samples: list[dict[str, Any]], config: dict[str, Any], lm: Any) -> list[str]:
+    """Count the rows whose prompts are longer than the model sees: the harness cuts their beginning."""
+    if getattr(lm, "backend", None) != "causal":
+        return []
+    room = int(lm.max_length)
+    if config["output_type"] == "generate_until":
+        room -= int(config["generation_kwargs"]["max_gen_toks"])
+        cut = [any(len(lm.tok_encode(prompt)) > room for prompt, _ in each["arguments"]) for each in samples]
+    else:  # the last token of a choice is predicted, not seen
+        cut = [
+            any(len(lm.tok_encode(prompt + choice)) > room + 1 for prompt, choice in each["arguments"])
+            for each in samples
+        ]
+    if not any(cut):
+        return []
+    return [
+        f"{config['task']}: of {sum(cut)} of {len(cut)} rows the prompt is longer than the {room} tokens that the "
+        "model has room for; its beginning was cut off"
     ]
 
 

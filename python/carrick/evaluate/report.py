@@ -145,15 +145,24 @@ class EvaluationReport:
                 rows += _lines(task, OVERALL, total, results[0].metric, self.overall(task))
         return head, rows
 
-    def save(self, out: Path) -> None:
-        """Write ``results.json``, and the answers of each task and language as JSON lines beside it."""
-        (out / "samples").mkdir(parents=True, exist_ok=True)
-        for result in self.results:
-            lines = (json.dumps(sample, ensure_ascii=False) for sample in result.samples)
-            path = out / "samples" / f"{result.task}_{result.language}.jsonl"
-            path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        (out / "results.json").write_text(f"{text}\n", "utf-8")
+    def save(self, out: str | Path, *, force: bool = False) -> None:
+        """Write ``results.json``, the answers, and a chart of each task where matplotlib is there.
+
+        Parameters
+        ----------
+        out
+            The folder, made by one rename.
+        force
+            Replace results that are there, with all their files.
+
+        Raises
+        ------
+        ConfigError
+            `out` holds results and `force` is not given, or it holds something else.
+        """
+        from carrick.evaluate.output import write  # noqa: PLC0415  (the charts need this module)
+
+        write(self, out, force=force)
 
 
 def read_report(path: str | Path) -> EvaluationReport:

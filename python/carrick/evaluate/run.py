@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from carrick.evaluate import classifier, language_model
 from carrick.evaluate.aggregate import mean
 from carrick.evaluate.device import choose_device, element_type
 from carrick.evaluate.metrics.bertscore import bertscore as bert_scores
-from carrick.evaluate.plots import bars
+from carrick.evaluate.output import UNDRAWN, check_out, has_charts
 from carrick.evaluate.report import EvaluationReport, TaskResult
 from carrick.evaluate.request import Request
 from carrick.evaluate.settings import Settings
@@ -81,7 +80,8 @@ def evaluate(
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
     precision
-        ``auto`` (float32 on a CPU, as stored on a GPU), ``float32``, ``bfloat16`` or ``float16``.
+        ``auto`` (float32 on a CPU and with a head, as stored on a GPU), ``float32``, ``bfloat16``, or ``float16``,
+        which a head is not computed in.
     batch_size
         Rows computed together.
     max_length
@@ -93,9 +93,10 @@ def evaluate(
     seed
         Of the bootstrap, and of whatever is random.
     out
-        Folder for ``results.json``, the answers, and a chart of each task.
+        Folder for ``results.json``, the answers, and a chart of each task where matplotlib is there; made by one
+        rename.
     force
-        Replace results that `out` holds.
+        Replace results that `out` holds, with all their files.
     download
         Fetch a model or an adapter from the Hub that is not in the local cache.
     progress
@@ -109,7 +110,7 @@ def evaluate(
     ------
     ConfigError
         A task, language or device that is not there, a missing file or column, an adapter of another base,
-        more shots than there are, or results that would be replaced.
+        more shots than there are, float16 with a head, or results that would be replaced.
     CarrickError
         A package of the extra ``evaluate`` is missing.
     """
@@ -118,9 +119,11 @@ def evaluate(
     )
     begun = time.monotonic()
     settings = Settings(limit, shots, precision, batch_size, max_length, max_new_tokens, chat, seed)
-    folder = None if out is None else check_out(Path(out), force=force)
+    folder = None if out is None else check_out(out, force=force)
     place = choose_device(device)
     element_type(precision, place)
+    if head is not None:
+        classifier.check_precision(precision)
     source = None if data is None else Path(data).expanduser()
     asked = chosen(tasks, source, languages)
     rows = [(family, language, family.rows(source, language)) for family, language in asked]
@@ -131,6 +134,8 @@ def evaluate(
     name, results, notes = language_model.run(request) if head is None else classifier.run(request, head)
     if bertscore is not None:
         results = [_with_bertscore(result, rows, bertscore, str(place)) for result in results]
+    if folder is not None and not has_charts():
+        notes = [*notes, UNDRAWN]
     report = EvaluationReport(
         model=name,
         device=str(place),
@@ -148,31 +153,8 @@ def evaluate(
         notes=tuple(dict.fromkeys(notes)),
     )
     if folder is not None:
-        report.save(folder)
-        if find_spec("matplotlib") is not None:
-            for task in report.tasks:
-                bars({name: report}, task, folder / f"{task}.png")
+        report.save(folder, force=force)
     return report
-
-
-def check_out(out: Path, *, force: bool) -> Path:
-    """Check that results may be written to a folder.
-
-    Raises
-    ------
-    ConfigError
-        It is a file, holds results and `force` is not given, or holds something else.
-    """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file; give a folder")
-    if out.is_dir() and any(out.iterdir()):
-        if not (out / "results.json").is_file():
-            raise ConfigError(f"{out} holds something else than results; choose another folder")
-        if not force:
-            raise ConfigError(
-                f"{out} holds results already; choose another folder, or replace them with --force"
-            )
-    return out
 
 
 def _check_bertscore(model: str | Path, asked: Sequence[tuple[Family, str]]) -> None:

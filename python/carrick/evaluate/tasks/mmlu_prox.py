@@ -34,15 +34,27 @@ def row(given: Row, language: str) -> Row:
     ask, choose, reply, instruction, spoken, suffix = words(language)
     options = [given.get(f"option_{place}") for place in range(len(LETTERS))]
     listed = [f"{letter}. {text}" for letter, text in zip(LETTERS, options, strict=True) if text is not None]
-    stated = suffix.format("X")
     return {
         "language": language,
-        "instruction": instruction.format(subject=given.get("category", ""), ans_suffix=stated),
+        "instruction": instruction.format(subject=given.get("category", ""), ans_suffix=suffix.format("X")),
         "problem": "\n".join([ask, given["question"], choose, *listed]),
         "reply": reply,
         "worked": (given.get("cot_content") or "").replace(spoken, "").strip(),
+        # A shot without a worked answer states its letter as an answer has to.
+        "stated": stated(given["answer"], language),
         "answer": given["answer"],
     }
+
+
+def stated(letter: str, language: str) -> str:
+    """Return an answer as `score` reads it.
+
+    Examples
+    --------
+    >>> stated("B", "de")  # doctest: +SKIP
+    'Die Antwort ist (B)'
+    """
+    return words(language)[5].format(letter)
 
 
 def _file(folder: Path, code: str) -> Path:
