@@ -11,10 +11,10 @@ import pytest
 import carrick
 from carrick.classifier.head import Head
 from carrick.errors import CarrickError, ConfigError, PlanError
-from carrick.train import fine_tune
 from train.tiny import bert, jsonl, llama, opinions, questions, torch
 
 pytest.importorskip("trl")
+fine_tune = pytest.importorskip("carrick.train.fine_tune")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,14 @@ def test_an_encoder_is_no_language_model(place, tmp_path):
 def test_no_gpu(place, tmp_path):
     assert "torch sees no GPU here; use --device cpu" in refused(causal(place), tmp_path, device="cuda")
     assert "it is auto, cpu or cuda" in refused(causal(place), tmp_path, device="gpu")
+
+
+def test_several_gpus_for_one_process(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for device in ("cuda", "auto"):
+        assert "torch sees 4 GPUs and one process" in refused(causal(place), tmp_path, device=device)
 
 
 def test_an_output_that_is_there(place, tmp_path):

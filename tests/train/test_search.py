@@ -7,10 +7,11 @@ import json
 import pytest
 
 import carrick
-from carrick.train import fine_tune, fitting
 from train.tiny import jsonl, llama, questions, torch
 
 pytest.importorskip("trl")
+fine_tune = pytest.importorskip("carrick.train.fine_tune")
+fitting = pytest.importorskip("carrick.train.fitting")
 load_file = pytest.importorskip("safetensors.torch").load_file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from carrick.classifier.head import Head, load_head
@@ -41,7 +42,7 @@ def choose_device(device: str) -> str:
     Raises
     ------
     ConfigError
-        Another word, or a GPU where torch sees none.
+        Another word, a GPU where torch sees none, or several GPUs for one process.
     """
     import torch  # noqa: PLC0415
 
@@ -49,9 +50,13 @@ def choose_device(device: str) -> str:
         raise ConfigError(f"device is `{device}`; it is auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device is `cuda`, but torch sees no GPU here; use --device cpu")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device
+    if chosen == "cuda" and torch.cuda.device_count() > 1 and "WORLD_SIZE" not in os.environ:
+        raise ConfigError(
+            f"torch sees {torch.cuda.device_count()} GPUs and one process: `accelerate launch -m carrick train …` uses "
+            "all, CUDA_VISIBLE_DEVICES=0 one of them"
+        )
+    return "cpu" if chosen == "auto" else chosen
 
 
 def _rows(recipe: TrainRecipe) -> tuple[Rows, Rows | None, dict[str, range]]:

@@ -17,6 +17,13 @@ _PATIENCE = 2.0
 _WIDTH = 24
 
 
+def _patience() -> float:
+    try:
+        return float(os.environ["CARRICK_PROGRESS_AFTER"])
+    except (KeyError, ValueError):
+        return _PATIENCE
+
+
 class LossProgress(TrainerCallback):
     """Steps done, the last losses and the time left; without a terminal one line at the end.
 
@@ -33,7 +40,7 @@ class LossProgress(TrainerCallback):
         self._loss = ""
         self._bar: Bar | None = None
         self._task: TaskID | None = None
-        self._patience = float(os.environ.get("CARRICK_PROGRESS_AFTER", _PATIENCE))
+        self._patience = _patience()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note what an earlier run had done, which is no speed."""
