@@ -97,6 +97,26 @@ def test_finished_points_are_not_trained_again(place, tmp_path, monkeypatch):
         assert report.record["search"][key] == straight.record["search"][key]
 
 
+def test_points_of_another_grid_are_other_points(place, tmp_path, monkeypatch):
+    """A grid that was changed after a kill: what stood in the same place was trained with other values."""
+    began = []
+
+    def fit(model, job, **options):
+        began.append((job.recipe.training.learning_rate, job.recipe.training.weight_decay))
+        if len(began) == 2:
+            raise KilledError
+        return fitting.fit(model, job, **options)
+
+    monkeypatch.setattr(fine_tune, "fit", fit)
+    grid = {"learning_rate": [0.01, 0.1], "weight_decay": [0.0], "select": "training_loss"}
+    with pytest.raises(KilledError):
+        train(recipe(place, "training_loss", search=grid), tmp_path / "out")
+    grid = {"learning_rate": [0.05, 0.01], "weight_decay": [0.0], "select": "training_loss"}
+    report = train(recipe(place, "training_loss", search=grid), tmp_path / "out")
+    assert began == [(0.01, 0.0), (0.1, 0.0), (0.05, 0.0)]
+    assert [point["learning_rate"] for point in report.record["search"]["points"]] == [0.05, 0.01]
+
+
 def test_the_last_epochs_loss_is_a_mean_over_its_steps(place, tmp_path):
     record = train(recipe(place, "training_loss", search=None), tmp_path / "out").record
     losses = [loss for _, loss in record["losses"]]

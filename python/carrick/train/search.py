@@ -54,7 +54,7 @@ def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
         raise CarrickError("the recipe has no `search`")
     points = [(rate, decay) for rate in grid.learning_rate for decay in grid.weight_decay]
     trained = [
-        _point(_at(job, *point, f"point {number + 1} of {len(points)}"), number, train)
+        _point(_at(job, *point, f"point {number + 1} of {len(points)}"), _name(*point), train)
         for number, point in enumerate(points)
     ]
     scores = [score(record, grid.select) for record, _ in trained]
@@ -62,7 +62,7 @@ def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
         raise CarrickError("no point of the grid has a finite loss; try smaller learning rates")
     best = min(range(len(points)), key=lambda number: (scores[number], number))
     record, notes = trained[best]
-    for entry in list(_folder(job, best).glob("*")):
+    for entry in list(_folder(job, _name(*points[best])).glob("*")):
         if entry.name != POINT:
             entry.replace(job.folder / entry.name)
     shutil.rmtree(job.folder / POINTS, ignore_errors=True)
@@ -93,10 +93,15 @@ def _at(job: Job, rate: float, decay: float, stage: str) -> Job:
     return replace(job, recipe=recipe, stage=stage)
 
 
-def _point(job: Job, number: int, train: Callable[[Job], Trained]) -> Trained:
-    folder = _folder(job, number)
+def _name(rate: float, decay: float) -> str:
+    """Name a point by its values: those of another grid are other points, wherever they stand in it."""
+    return f"{rate!r}-{decay!r}"
+
+
+def _point(job: Job, name: str, train: Callable[[Job], Trained]) -> Trained:
+    folder = _folder(job, name)
     # Of several processes one writes; the others look where it does.
-    place = folder if job.work is None else job.work.parent / POINTS / str(number)
+    place = folder if job.work is None else job.work.parent / POINTS / name
     finished = place / POINT
     if finished.is_file():
         content = json.loads(finished.read_text("utf-8"))
@@ -112,8 +117,8 @@ def _point(job: Job, number: int, train: Callable[[Job], Trained]) -> Trained:
     return record, notes
 
 
-def _folder(job: Job, number: int) -> Path:
-    return job.folder / POINTS / str(number)
+def _folder(job: Job, name: str) -> Path:
+    return job.folder / POINTS / name
 
 
 def _account(
