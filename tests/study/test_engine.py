@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,33 @@ def test_a_failure_is_reported_and_the_rest_runs(tmp_path: Path, data: Path) -> 
     assert "was made to fail" in (tmp_path / "out/stages/bad/log.txt").read_text()
     with pytest.raises(CarrickError, match=r"stage bad of .* is not finished"):
         Store(tmp_path / "out").finished("bad")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_error_of_any_kind_is_a_failure_of_its_stage(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    finish = Store.finish
+
+    def broken(store: Store, stage: Stage, key: str, **record: Any) -> None:
+        if stage.name == "left":
+            raise RuntimeError("no one expected this")
+        finish(store, stage, key, **record)
+
+    monkeypatch.setattr(Store, "finish", broken)
+    outcome = run(chain(data), tmp_path / "out", jobs=jobs)
+    assert outcome.failed == {"left": "RuntimeError: no one expected this"}
+    assert (outcome.ran, outcome.waiting) == (["right"], ["last"])
+
+
+def test_a_display_that_fails_stops_no_stage(tmp_path: Path, data: Path) -> None:
+    def tell(moment: Moment) -> None:
+        raise ValueError(f"{moment.done} cannot be shown")
+
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="0 cannot be shown"):
+        Schedule(plan(chain(data), store), store, 2, tell).run()
+    assert store.finished("last").result == {"text": "one"}
 
 
 def test_stages_run_side_by_side_with_one_thread_each(tmp_path: Path) -> None:

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from carrick.errors import ConfigError
+from carrick.errors import CarrickError, ConfigError
 from carrick.study import language_models, run_study
 from carrick.study.language_models import train
 from carrick.study.mlm.paper import printed
-from carrick.study.mlm.rows import split, training_questions
+from carrick.study.mlm.rows import split, stated, training_questions
 from carrick.study.registry import find
 from carrick.study.run import chosen_recipe
-from carrick.study.stage import Running
+from carrick.study.stage import Finished, Running
 from carrick.study.xlt.conditions import conditions, models, needs_language
+from carrick.study.xlt.numbers import Scores, _both, _friedman
+from carrick.study.xlt.stages import BASE
 from carrick.train.recipe import load_recipe
 
 if TYPE_CHECKING:
@@ -103,8 +105,25 @@ def test_a_question_is_on_the_same_side_in_all_languages(tmp_path: Path) -> None
     shots = (out / "mmlu_prox" / "en_validation.jsonl").read_text().splitlines()
     assert len(shots) == 3
     assert not {json.loads(line)["question_id"] for line in shots} & set(tests[0])
+    assert json.loads(shots[0])["cot_content"] == "the answer is (B)"
     first = json.loads((out / "train-en.jsonl").read_text().splitlines()[0])
     assert first["completion"].endswith("answer is (B)")
+
+
+def test_a_shot_without_a_worked_answer_shows_what_the_scoring_accepts() -> None:
+    """As the shot of the study has it, and as the task itself shows a row of a file without `cot_content`."""
+    pytest.importorskip("lm_eval")
+    from carrick.evaluate.tasks import mmlu_prox  # noqa: PLC0415
+
+    template = (Path(mmlu_prox.__file__).parent / "mmlu_prox.yaml").read_text()
+    assert 'doc_to_target: "{{worked or stated}}"' in template
+    question = {"question": "q", "option_0": "a", "option_1": "b", "answer": "B"}
+    for code in mmlu_prox.LANGUAGES:
+        for given in (question, {**question, "cot_content": stated(question, code)}):
+            shown = mmlu_prox.row(given, code)
+            text = shown["worked"] or shown["stated"]
+            assert mmlu_prox.score(shown, [text]) == {"exact_match": 1.0, "outside": 0.0}, (code, text)
+            assert mmlu_prox.score({**shown, "answer": "A"}, [text])["exact_match"] == 0.0
 
 
 def test_languages_with_other_questions_are_refused() -> None:
@@ -135,11 +154,50 @@ def test_xlt_trains_with_the_papers_batches() -> None:
 
     assert batch("aya-te-full-language-s0") == 32
     assert batch("aya-te-full-simultaneous-a-k1-s0") == 64
+    both, _ = load_recipe(stages["aya-te-full-simultaneous-a-k1-s0"].params["recipe"])
+    alone, _ = load_recipe(stages["aya-te-full-language-s0"].params["recipe"])
+    assert both.training.keep == alone.training.keep == "best"
+    assert both.sources is not None
+    assert alone.data is not None
+    assert both.sources.task.validation == both.sources.language.validation == alone.data.validation
+    assert alone.data.validation is not None
+    counts = [getattr(side.train, "rows", None) for side in (both.sources.task, both.sources.language)]
+    assert counts == [80_000, 80_000]  # equal amounts of both (section 4.5)
     recipe, _ = load_recipe(stages["aya-te-lora-language-b-s0"].params["recipe"])
     assert recipe.adapter is not None
     assert recipe.adapter.rslora
     assert recipe.partition is not None
     assert (recipe.partition.name, recipe.partition.side) == ("B", "language")
+
+
+def test_xlt_refuses_a_missing_score() -> None:
+    recipe: Any = chosen_recipe(find("xlt"), None)
+    condition = conditions(recipe)[0]
+    asked = {"mgsm/2": {condition.language: {"value": 0.0, "error": 0.0}}}
+    name = f"score-{condition.base}-{BASE}"
+    scores = Scores(recipe, {name: Finished(name, Path(), {"scores": asked})})
+    assert scores.mgsm(condition, None, condition.language) == 0.0  # a score of 0 is one
+    with pytest.raises(CarrickError, match=f"{name} has no score of mgsm in en"):
+        _both(scores, condition, [None])
+
+
+def test_friedman_names_the_treatments_it_ranks() -> None:
+    """`mixing` was not run: the ranks are of the others, the best treatment first in every condition."""
+    pytest.importorskip("scipy")
+    ways = ("swap", "language", "math")
+    rows = [
+        {
+            "condition": f"c{n}",
+            "rows": {f"full/{way}": {"target": 0.9 - 0.1 * k + 0.01 * n} for k, way in enumerate(ways)},
+        }
+        for n in range(4)
+    ]
+    tested = _friedman(rows)["full"]
+    assert dict(zip(tested["treatments"], tested["mean_ranks"], strict=True)) == {
+        "math": 3.0,
+        "language": 2.0,
+        "swap": 1.0,
+    }
 
 
 def test_a_placeholder_of_no_input_is_an_error(tmp_path: Path) -> None:

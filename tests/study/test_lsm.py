@@ -6,16 +6,20 @@ import json
 import re
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from carrick.errors import ConfigError
 from carrick.study import made_up
-from carrick.study.lsm import study
+from carrick.study.lsm import study, work
+from carrick.study.lsm.paper import OVERALL
 from carrick.study.lsm.recipe import LsmRecipe
 from carrick.study.planning import in_order, plan
 from carrick.study.registry import find
 from carrick.study.run import chosen_recipe, run_study
 from carrick.study.schedule import Moment, Schedule
+from carrick.study.stage import Finished, Running
 from carrick.study.store import Store
 
 if TYPE_CHECKING:
@@ -116,21 +120,72 @@ def test_a_wrong_recipe_is_one_sentence(tmp_path: Path, old: str, new: str, mess
         find("lsm").recipe(file)
 
 
+def test_summaries_are_scored_by_the_papers_metric(recipe: LsmRecipe, planned: dict[str, Stage]) -> None:
+    encoder = recipe.tasks["summarisation"].bertscore
+    assert encoder is not None
+    assert planned["score-8b-summarisation-comb-0"].files["bertscore"].name
+    assert "bertscore" not in planned["score-8b-sentiment-comb-0"].files
+    table3 = {"summarisation": "bertscore", "reasoning": "accuracy", "sentiment": "macro_f1"}
+    assert [OVERALL[each]["ties-all"] for each in table3.items()] == [0.812, 0.763, 0.600]
+    assert [OVERALL[each]["ties-each"] for each in table3.items()] == [0.810, 0.755, 0.665]
+
+
+def test_bertscore_is_of_summaries_alone(tmp_path: Path) -> None:
+    text = find("lsm").recipe_file.read_text()
+    file = tmp_path / "own.yml"
+    file.write_text(text.replace("passes: 5,", "passes: 5, bertscore: x/y,", 1))
+    with pytest.raises(ConfigError, match="`bertscore` of reasoning compares summaries"):
+        find("lsm").recipe(file)
+
+
+def _adapter(folder: Path, rank: int) -> None:
+    draw = np.random.default_rng(rank)
+    key = "base_model.model.layers.0.q_proj"
+    factors = {"A": (rank, 8), "B": (8, rank)}
+    folder.mkdir(parents=True)
+    save_file(
+        {
+            f"{key}.lora_{f}.weight": draw.normal(size=shape).astype(np.float32)
+            for f, shape in factors.items()
+        },
+        folder / "adapter_model.safetensors",
+    )
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "target_modules": ["q_proj"]}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+
+def test_merges_are_merged_at_the_sum_of_their_own_ranks(tmp_path: Path) -> None:
+    """TIES_Each: the inputs are merges, of more than a training's rank."""
+    needs = {}
+    for name, rank in (("a", 1), ("b", 4)):
+        _adapter(tmp_path / name / "adapter", rank)
+        needs[name] = Finished(name, tmp_path / name)
+    params = {"adapters": ["a", "b"], "method": "ties", "density": 0.5, "weights": [1.0, 1.0], "seed": 0}
+    (tmp_path / "merged").mkdir()
+    work.merge(Running("merged", params, needs, {}, tmp_path / "merged"))
+    assert work.rank_of(tmp_path / "merged" / "adapter") == 5
+
+
 def test_stages_run_on_tiny_models(recipe: LsmRecipe, tmp_path: Path) -> None:
     """Train, merge with unequal weights and score: one way through the kinds of stages, on made-up rows."""
-    for name in ("torch", "transformers", "peft", "trl", "datasets", "lm_eval"):
+    for name in ("torch", "transformers", "peft", "trl", "datasets", "lm_eval", "bert_score"):
         pytest.importorskip(name)
     small = study.quick(recipe)
     made_up.instructions(tmp_path, small.languages, {"train": 16, "validation": 4, "test": 4})
     made_up.llama(tmp_path / "made-up" / "8b")
+    made_up.encoder(tmp_path / "made-up" / "encoder", small.languages)
     stages = {stage.name: stage for stage in study.stages(small, tmp_path)}
-    wanted = _with_needs(stages, "score-8b-themes-weighted+-0", "score-8b-sentiment-comb-0")
+    wanted = _with_needs(
+        stages, "score-8b-themes-weighted+-0", "score-8b-sentiment-comb-0", "score-8b-summarisation-en-0"
+    )
     store = Store(tmp_path / "out")
     outcome = Schedule(plan(wanted, store), store, 1, _quiet).run()
     assert outcome.failed == {}
     scores = store.finished("score-8b-sentiment-comb-0").result["scores"]
     assert set(scores) == {"en", "ja"}
     assert 0 <= scores["ja"]["macro_f1"][0] <= 1
+    summaries = store.finished("score-8b-summarisation-en-0").result["scores"]["en"]
+    assert -1 <= summaries["bertscore"][0] <= 1
     updated = store.folder("train-8b-themes-ja+-0") / "adapter" / "training.json"
     assert json.loads(updated.read_text())["data"]["train"]["rows"] == 16
     assert (store.folder("merge-8b-themes-weighted+-0") / "adapter" / "adapter_model.safetensors").exists()

@@ -204,6 +204,19 @@ def test_samples_are_counted_from_the_records(done: StudyRun) -> None:
     assert counted == expected
 
 
+def test_coefficients_of_cat_are_those_of_the_record(done: StudyRun) -> None:
+    (one,) = (each for each in found(done)["coefficients"] if each["model"] == "de-cat-softmax-s0")
+    record = json.loads((done.out / "stages/de-cat-softmax-s0/adapter/training.json").read_text())
+    table = record["details"]["coefficients"]
+    task, single = one["adapters"]
+    assert (task["adapter"], single["adapter"]) == ("ta-s0", "de-single-s0")
+    assert task["modules"] == len(table) > 1
+    assert task["mean"] == pytest.approx(sum(row["adapter_1"] for row in table.values()) / len(table))
+    assert single["high"] == max(row["adapter_2"] for row in table.values())
+    assert task["mean"] + single["mean"] == pytest.approx(1.0)
+    assert "de-single-s0" in (done.out / "report" / "report.md").read_text()
+
+
 def test_the_report_comes_from_results_json_alone(done: StudyRun, tmp_path: Path) -> None:
     report_study("task-language", done.out / "report" / "results.json", tmp_path)
     for name in ("report.md", "scores-de.png"):

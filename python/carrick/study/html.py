@@ -38,7 +38,7 @@ code { font-size: .92em; }
 .finding { border-left: 4px solid var(--line); padding: .1rem 0 .1rem 1rem; margin: .9rem 0; max-width: 48rem; }
 .finding .verdict { font-weight: 700; }
 .repeats { border-color: #0072b2; } .does-not-repeat { border-color: #d55e00; }
-.within-the-noise { border-color: #999999; }
+.within-the-noise, .by-construction { border-color: #999999; }
 """.strip()
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CLASSES = ("negative", "neutral", "positive")
 _SYLLABLES = ("ba", "de", "fi", "go", "ku", "la", "me", "ni", "po", "ru", "sa", "te", "vi", "wo", "zu")
+_POSITIONS = 64  # of the made-up encoder
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -93,14 +94,16 @@ def encoder(folder: Path, languages: Sequence[str], *, width: int = 32, layers: 
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])]
     )
     special = {f"{name[1:-1].lower()}_token": name for name in _SPECIAL}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=_POSITIONS, **special
+    ).save_pretrained(folder)
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=2 * width,
-        max_position_embeddings=64,
+        max_position_embeddings=_POSITIONS,
         # Larger than BERT's 0.02: so narrow a model would be the same function of every text.
         initializer_range=0.2,
     )

@@ -84,6 +84,7 @@ class Schedule:
         self._begun: dict[str, float] = {}
         self._pace: list[tuple[float, float]] = []  # expected and true seconds of what has run
         self._stop = False
+        self._untold: Exception | None = None
         self._change = threading.Condition()
         self.outcome = Outcome(skipped=[each.stage.name for each in planned if each.state == "done"])
 
@@ -104,6 +105,8 @@ class Schedule:
             for worker in workers:
                 worker.stop()
         self.outcome.waiting = [each.stage.name for each in self._todo]
+        if self._untold is not None:
+            raise self._untold
         return self.outcome
 
     def _device(self, place: int) -> int | None:
@@ -114,11 +117,16 @@ class Schedule:
             name = chosen.stage.name
             try:
                 self._run(worker, chosen)
-            except (CarrickError, OSError) as error:
+            except (
+                Exception
+            ) as error:  # whatever it is: a thread that died here would keep the others waiting
+                expected = isinstance(error, CarrickError | OSError)
                 with self._change:
                     if self._stop:
                         return
-                    self.outcome.failed[name] = str(error)
+                    self.outcome.failed[name] = str(error) if expected else f"{type(error).__name__}: {error}"
+                if not expected:
+                    worker.stop()  # its pipes may hold half an answer; the next stage has a new process
                 self._ended(chosen, failed=name)
             else:
                 with self._change:
@@ -153,7 +161,7 @@ class Schedule:
                     self._todo.remove(chosen)
                     self._running[chosen.stage.name] = ""
                     self._begun[chosen.stage.name] = time.monotonic()
-                    self._tell(self._moment())
+                    self._show(self._moment())
                     return chosen
                 if not self._running:
                     return None
@@ -164,12 +172,20 @@ class Schedule:
         with self._change:
             del self._running[chosen.stage.name]
             self._change.notify_all()
-            self._tell(self._moment(finished, failed))
+            self._show(self._moment(finished, failed))
 
     def _say(self, name: str, text: str) -> None:
         with self._change:
             self._running[name] = text
-            self._tell(self._moment())
+            self._show(self._moment())
+
+    def _show(self, moment: Moment) -> None:
+        """Tell a moment; a display that fails is told no more, and `run` raises its error after the stages."""
+        if self._untold is None:
+            try:
+                self._tell(moment)
+            except Exception as error:
+                self._untold = error
 
     def _moment(self, finished: str | None = None, failed: str | None = None) -> Moment:
         return Moment(

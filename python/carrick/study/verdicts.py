@@ -14,7 +14,8 @@ RULE = (
     "bootstrap over the test rows) lies wholly on its side, **does not repeat** where it lies wholly on the other, "
     "and is **within the noise** otherwise. A claim over several comparisons repeats if all of them do, and does "
     "not repeat if none does and some point clearly the other way. The intervals say nothing of other trainings: "
-    "with one seed a difference may be that seed's."
+    "with one seed a difference may be that seed's. What follows from the recipe's arithmetic, whatever the models "
+    "learn, is marked **by construction** and confirms nothing."
 )
 
 

@@ -47,13 +47,7 @@ def row(given: Row, language: str) -> Row:
 
 
 def stated(letter: str, language: str) -> str:
-    """Return an answer as `score` reads it.
-
-    Examples
-    --------
-    >>> stated("B", "de")  # doctest: +SKIP
-    'Die Antwort ist (B)'
-    """
+    """Return a letter in the words that `stated_letter` looks for, in German "Die Antwort ist (B)"."""
     return words(language)[5].format(letter)
 
 

@@ -23,10 +23,13 @@ def efficiency(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dic
     Time is the wall time of the longest of the trainings that run in parallel, cost the sum of their device
     seconds. Other processes share the machine, which wall times feel; so each is given in processor seconds of the
     training's process as well. Merging is added to both.
+
+    Wall times cover all runs of a training that was resumed; processor seconds the last one alone, so what rests on
+    such a training has none: None. ``resumed`` names these trainings.
     """
     runs = [_of_seed(recipe, finished, seed) for seed in recipe.seeds]
     means = {
-        clock: {key: statistics.fmean(run[clock][key] for run in runs) for key in runs[0][clock]}
+        clock: {key: _mean([run[clock][key] for run in runs]) for key in runs[0][clock]}
         for clock in ("wall", "cpu")
     }
     return {
@@ -34,6 +37,9 @@ def efficiency(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dic
         "steps": {"language": recipe.training.steps, "combined": recipe.combined_steps},
         "seconds": means,
         "quotients": {clock: _quotients(values) for clock, values in means.items()},
+        "resumed": sorted(
+            name for name, done in finished.items() if name.startswith("train-") and _resumed(done)
+        ),
         "paper": PAPER,
         "earlier": EARLIER,
     }
@@ -41,18 +47,22 @@ def efficiency(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dic
 
 def _of_seed(
     recipe: LanguagesRecipe, finished: Mapping[str, Finished], seed: int
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     single = [finished[f"train-{code}-{seed}"] for code in recipe.languages]
     comb = finished[f"train-comb-{seed}"]
     updated = finished[f"train-{recipe.update.language}-{seed}"]
     merge = finished[f"merge-{recipe.within.id}-{seed}"]
 
-    def figures(train: Sequence[float], whole: float, again: float, merging: float) -> dict[str, float]:
+    def figures(
+        train: Sequence[float | None], whole: float | None, again: float | None, merging: float
+    ) -> dict[str, float | None]:
+        known = [each for each in train if each is not None]
+        complete = len(known) == len(train)
         return {
-            "build_merged_time": max(train) + merging,
-            "build_merged_cost": sum(train) + merging,
+            "build_merged_time": max(known) + merging if complete else None,
+            "build_merged_cost": sum(known) + merging if complete else None,
             "build_combined": whole,
-            "update_merged": again + merging,
+            "update_merged": None if again is None else again + merging,
             "update_combined": whole,
             "merge": merging,
         }
@@ -65,12 +75,27 @@ def _of_seed(
             merge.result["merge_seconds"],
         ),
         "cpu": figures(
-            [each.cpu_seconds for each in single], comb.cpu_seconds, updated.cpu_seconds, merge.cpu_seconds
+            [_processor(each) for each in single], _processor(comb), _processor(updated), merge.cpu_seconds
         ),
     }
 
 
-def _quotients(seconds: Mapping[str, float]) -> dict[str, float]:
+def _resumed(done: Finished) -> bool:
+    """Whether the run that finished a training did not do all of it: it was resumed, or killed after its end."""
+    return done.result.get("resumed_from") is not None or done.seconds < done.result["wall_seconds"]
+
+
+def _processor(done: Finished) -> float | None:
+    return None if _resumed(done) else done.cpu_seconds
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean over seeds; None if one of them is unknown, as quotients are of the same seeds."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _quotients(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
     """How many times faster and cheaper merging is; of one device an update's time is its cost.
 
     Examples
@@ -79,9 +104,14 @@ def _quotients(seconds: Mapping[str, float]) -> dict[str, float]:
     >>> _quotients(dict(zip(names, (10, 50, 60, 12, 60))))["update"]
     5.0
     """
+
+    def over(one: str, other: str) -> float | None:
+        first, second = seconds[one], seconds[other]
+        return None if first is None or second is None else first / second
+
     return {
-        "build_time": seconds["build_combined"] / seconds["build_merged_time"],
-        "build_cost": seconds["build_combined"] / seconds["build_merged_cost"],
-        "update": seconds["update_combined"] / seconds["update_merged"],
-        "update_share": seconds["update_merged"] / seconds["update_combined"],
+        "build_time": over("build_combined", "build_merged_time"),
+        "build_cost": over("build_combined", "build_merged_cost"),
+        "update": over("update_combined", "update_merged"),
+        "update_share": over("update_merged", "update_combined"),
     }

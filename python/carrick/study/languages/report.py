@@ -52,6 +52,7 @@ def _summary(recipe: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         f"seed{'s' if len(seeds) > 1 else ''}: {scores} (the best of the merges).",
         f"Of {len(verdicts)} claims of the paper {verdicts.count('repeats')} repeat here, "
         f"{verdicts.count('does not repeat')} do not, {verdicts.count('within the noise')} cannot be told from noise"
+        + f", {verdicts.count('by construction')} follow from the recipe"
         + (f", {verdicts.count('not tested')} were not tested." if "not tested" in verdicts else "."),
     ]
 

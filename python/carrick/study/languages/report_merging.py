@@ -10,7 +10,7 @@ from carrick.study.languages.wording import percent, short, signed
 from carrick.study.report import Figure, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from carrick.study.report import Part
 
@@ -102,10 +102,10 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
     ]
     seconds = Table(
         ["seconds", "wall", "processor"],
-        [[title, f"{wall[key]:.1f}", f"{cpu[key]:.1f}"] for title, key in rows],
+        [[title, _tenths(wall[key]), _tenths(cpu[key])] for title, key in rows],
         "Mean over seeds. Time is that of the longest of parallel runs, cost the sum of device seconds. Wall times "
         "feel what else runs on the machine; processor seconds of the process hardly do, and hold its start and the "
-        "loading of the model.",
+        "loading of the model." + _left_out(efficiency["resumed"]),
     )
     ours = {clock: efficiency["quotients"][clock] for clock in ("wall", "cpu")}
     paper = efficiency["paper"]
@@ -114,22 +114,22 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
         [
             [
                 "time, times faster",
-                f"{ours['wall']['update']:.1f}",
-                f"{ours['cpu']['update']:.1f}",
+                _tenths(ours["wall"]["update"]),
+                _tenths(ours["cpu"]["update"]),
                 f"{paper['time']:.1f}",
                 "up to 50 % less",
             ],
             [
                 "cost, times cheaper",
-                f"{ours['wall']['update']:.1f}",
-                f"{ours['cpu']['update']:.1f}",
+                _tenths(ours["wall"]["update"]),
+                _tenths(ours["cpu"]["update"]),
                 f"{paper['cost']:.1f}",
                 "over 60 % less",
             ],
             [
                 "cost, share of it",
                 percent(ours["wall"]["update_share"], 1),
-                percent(ours["cpu"]["update_share"], 1),
+                "–" if ours["cpu"]["update_share"] is None else percent(ours["cpu"]["update_share"], 1),
                 percent(paper["case_study_cost_share"], 1),
                 "",
             ],
@@ -137,3 +137,17 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
         "The paper's numbers are printed beside ours; 37.5 % is its case study, Japanese among five languages.",
     )
     return [seconds, quotients]
+
+
+def _tenths(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _left_out(resumed: Sequence[str]) -> str:
+    """Say why there are no processor seconds of what rests on trainings that were resumed."""
+    if not resumed:
+        return ""
+    return (
+        f" Resumed after an interruption: {', '.join(resumed)}; the processor seconds of their earlier runs are not "
+        "known, and what rests on them has none."
+    )

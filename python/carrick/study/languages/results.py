@@ -291,9 +291,15 @@ def _update(
 
     before, after = answers[stages.BEFORE_UPDATE], answers[recipe.within.id]
     changes = {
-        code: paired_bootstrap(
-            mean_f1, before[code], after[code], labels[code], seed=_BOOTSTRAP_SEED, draws=recipe.draws
-        )._asdict()
+        code: {
+            **paired_bootstrap(
+                mean_f1, before[code], after[code], labels[code], seed=_BOOTSTRAP_SEED, draws=recipe.draws
+            )._asdict(),
+            "seeds": [
+                macro_f1(labels[code], new, classes) - macro_f1(labels[code], old, classes)
+                for old, new in zip(before[code].T, after[code].T, strict=True)
+            ],
+        }
         for code in recipe.languages
     }
     return {"language": recipe.update.language, "share": recipe.update.share, "changes": changes}

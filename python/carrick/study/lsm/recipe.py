@@ -34,7 +34,8 @@ class Merge(Recipe):
 class TaskPlan(Recipe):
     """A task: where its rows lie, how many are used, how long they are, how it is scored.
 
-    ``passes`` is how often a row goes through the model when it is scored: once for each choice.
+    ``passes`` is how often a row goes through the model when it is scored: once for each choice. ``bertscore`` is
+    the encoder that compares summaries, which have a second table then.
     """
 
     evaluate: str
@@ -46,6 +47,7 @@ class TaskPlan(Recipe):
     tokens: Count
     answer: Count
     passes: Count = 1
+    bertscore: str | None = None
     best: Merge
 
 
@@ -151,6 +153,13 @@ class LsmRecipe(Recipe):
         for name, task in self.tasks.items():
             if task.best.id not in known:
                 raise ValueError(f"`best` of {name} is {task.best.id}, which `merges` does not hold")
+        return self
+
+    @model_validator(mode="after")
+    def _summaries(self) -> LsmRecipe:
+        for name, task in [*self.tasks.items(), ("case_study", self.case_study.task)]:
+            if task.bertscore is not None and task.evaluate != "summarisation":
+                raise ValueError(f"`bertscore` of {name} compares summaries, its task is {task.evaluate}")
         return self
 
     @property

@@ -39,7 +39,9 @@ def report(results: Mapping[str, Any]) -> Report:
         ],
         [
             *(
-                Section(f"{_task(table['task'])}, {table['model']}", [_scores(recipe, table)])
+                Section(
+                    f"{_task(table['task'])}, {table['model']}: {table['metric']}", [_scores(recipe, table)]
+                )
                 for table in found["tables"]
             ),
             Section("Time and cost of an update", [_efficiency(each) for each in found["efficiency"]]),
@@ -53,7 +55,7 @@ def _task(name: str) -> str:
 
 def _scores(recipe: Mapping[str, Any], table: Mapping[str, Any]) -> Table:
     main = table["model"] == next(iter(recipe["models"]))
-    paper = OVERALL.get(table["task"], {}) if main else {}
+    paper = OVERALL.get((table["task"], table["metric"]), {}) if main else {}
     codes = table["languages"]
     rows = []
     for name, row in table["rows"].items():
@@ -69,6 +71,12 @@ def _scores(recipe: Mapping[str, Any], table: Mapping[str, Any]) -> Table:
         rows,
         "overall: unweighted mean over languages, with the standard error over test rows."
         + (" A row of a cluster has its own languages alone." if main and table["task"] != CASE else "")
+        + (
+            f" BERTScore F1 by the last layer of {table['encoder']}, no baseline taken off; "
+            "the paper does not name its encoder, and another one's scores lie elsewhere."
+            if table["encoder"]
+            else ""
+        )
         + (" Lower is better." if table["metric"] == "hallucination" else ""),
     )
 

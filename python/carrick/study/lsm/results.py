@@ -28,11 +28,13 @@ def found(recipe: LsmRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]
             {
                 "model": model,
                 "task": name,
-                "metric": task.metric,
+                "metric": metric,
+                "encoder": task.bertscore if metric == "bertscore" else None,
                 "languages": list(codes),
-                "rows": _rows(recipe, finished, model=model, name=name, metric=task.metric, codes=codes),
+                "rows": _rows(recipe, finished, model=model, name=name, metric=metric, codes=codes),
             }
             for model, name, task, codes in tables
+            for metric in ([task.metric] if task.bertscore is None else ["bertscore", task.metric])
         ],
         "efficiency": [_efficiency(recipe, finished, update, codes) for update, codes in _updates(recipe)],
     }

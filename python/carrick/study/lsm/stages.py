@@ -207,7 +207,6 @@ class Build:
             **merge.model_dump(),
             "adapters": list(adapters),
             "weights": list(weights or [1.0] * len(adapters)),
-            "rank": self._recipe.adapter.rank * len(adapters),
             "seed": seed,
         }
         return self._add(
@@ -233,6 +232,9 @@ class Build:
     ) -> None:
         recipe = self._recipe
         sources = [(code, self._rows(name, task, code)) for code in codes]
+        files = {"base": locate(recipe.models[model].base, self._data)}
+        if task.bertscore is not None:
+            files["bertscore"] = locate(task.bertscore, self._data)
         params = {
             "task": task.evaluate,
             "folder": task.folder,
@@ -249,7 +251,7 @@ class Build:
                 work.score,
                 params,
                 needs=(adapter, *(stage for _, stage in sources)),
-                files={"base": locate(recipe.models[model].base, self._data)},
+                files=files,
                 version=work.VERSION,
                 work=estimates.scoring(
                     recipe, recipe.models[model].parameters, task, languages=len(codes), data=data

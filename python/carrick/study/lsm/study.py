@@ -24,7 +24,11 @@ _ROWS = {"train": 12, "validation": 4, "test": 4}
 def quick(recipe: LsmRecipe) -> LsmRecipe:
     """Return the recipe on made-up rows: two languages, tiny random models, two merges."""
     small = {**_ROWS, "tokens": 40, "answer": 4}
-    tasks = {name: task.model_copy(update=small) for name, task in recipe.tasks.items()}
+    encoder = f"{MADE_UP}/encoder"
+    tasks = {
+        name: task.model_copy(update={**small, **({"bertscore": encoder} if task.bertscore else {})})
+        for name, task in recipe.tasks.items()
+    }
     kept = {task.best.id for task in tasks.values()}
     case = recipe.case_study
     return recipe.model_copy(
@@ -66,6 +70,7 @@ def quick(recipe: LsmRecipe) -> LsmRecipe:
 def make_up(folder: Path) -> None:
     """Write made-up rows of every task, and two tiny Llamas."""
     made_up.instructions(folder, _LANGUAGES, {"train": 16, "validation": 4, "test": 4})
+    made_up.encoder(folder / MADE_UP / "encoder", _LANGUAGES)
     for name in ("8b", "3b"):
         made_up.llama(folder / MADE_UP / name)
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from carrick.study.stage import Running
 
 VERSION = 1
-# Methods whose result has full rank: cut down to the sum of the adapters' ranks, the error is in the record.
+# Methods whose result has full rank. It is cut down to the sum of the ranks that the merged adapters really have
+# (of adapters that are merges themselves: more than one training's), and the error is in the merge's record.
 _FULL_RANK = {"ties", "dare_ties"}
 
 
@@ -63,16 +64,23 @@ def merge(running: Running) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     method = params["method"]
     start = time.monotonic()
+    adapters = [running.needs[name].folder / ADAPTER for name in params["adapters"]]
     merge_adapters(
-        [str(running.needs[name].folder / ADAPTER) for name in params["adapters"]],
+        [str(adapter) for adapter in adapters],
         out,
         method=method,
         density=params["density"],
         weights=params["weights"],
-        rank=params["rank"] if method in _FULL_RANK else None,
+        rank=sum(map(rank_of, adapters)) if method in _FULL_RANK else None,
         seed=params["seed"] if "dare" in method else None,
     )
     return {"merge_seconds": time.monotonic() - start}
+
+
+def rank_of(adapter: Path) -> int:
+    """Return the largest rank that an adapter has in any module."""
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    return max(int(config["r"]), *map(int, (config.get("rank_pattern") or {}).values()), 0)
 
 
 def score(running: Running) -> dict[str, Any]:
@@ -91,6 +99,7 @@ def score(running: Running) -> dict[str, Any]:
         limit=params["limit"],
         device=params["device"],
         chat=params["chat"],
+        bertscore=running.files.get("bertscore"),
         out=running.folder / "evaluation",
         force=True,
     )

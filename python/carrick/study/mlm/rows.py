@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from carrick.study.stage import Running
 
-VERSION = 1
+VERSION = 2  # shots of version 1 showed a bare letter
 FOLDER = "mmlu_prox"
 
 
@@ -31,7 +31,7 @@ def split(running: Running) -> dict[str, Any]:
         test = [row for row in own if _id(row) not in chosen]
         _write(running.folder / f"train-{code}.jsonl", [asked(row, code) for row in training])
         _write(running.folder / FOLDER / f"{code}.jsonl", test)
-        shots = [{**row, "cot_content": ""} for row in training[: params["shots"]]]
+        shots = [{**row, "cot_content": stated(row, code)} for row in training[: params["shots"]]]
         _write(running.folder / FOLDER / f"{code}_validation.jsonl", shots)
         counts[code] = {"train": len(training), "test": len(test)}
     return {"rows": counts}
@@ -75,9 +75,15 @@ def asked(row: dict[str, Any], language: str) -> dict[str, str]:
     from carrick.evaluate.tasks import mmlu_prox  # noqa: PLC0415  (an extra)
 
     shown = mmlu_prox.row(row, language)
-    stated = mmlu_prox.words(language)[-1].format(row["answer"])
     prompt = f"{shown['instruction']}\n\n{shown['problem']}\n{shown['reply']}"
-    return {"prompt": prompt, "completion": f" {stated}", "language": language}
+    return {"prompt": prompt, "completion": f" {stated(row, language)}", "language": language}
+
+
+def stated(row: dict[str, Any], language: str) -> str:
+    """Return the answer in the language's words, which are those that the scoring looks for."""
+    from carrick.evaluate.tasks import mmlu_prox  # noqa: PLC0415  (an extra)
+
+    return mmlu_prox.stated(row["answer"], language)
 
 
 def _id(row: dict[str, Any]) -> str:

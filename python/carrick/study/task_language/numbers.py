@@ -9,6 +9,7 @@ import numpy as np
 
 from carrick.study.languages.tweets import load
 from carrick.study.task_language.accounting import accounting
+from carrick.study.task_language.coefficients import coefficients
 from carrick.study.task_language.models import Model, models
 from carrick.study.task_language.work import LOGITS
 
@@ -51,6 +52,7 @@ def found(recipe: TaskLanguage, finished: Mapping[str, Finished]) -> dict[str, A
         "chosen": chosen,
         "comparisons": _comparisons(recipe, rows, chosen, labels),
         "training": {model.name: _training(finished[model.name]) for model in known if model.way == "train"},
+        "coefficients": coefficients(known, finished),
         "accounting": accounting(recipe, known, finished),
         "test_rows": {code: len(labels[f"test-{code}"]) for code in recipe.languages},
     }
@@ -222,8 +224,11 @@ def _both(  # noqa: PLR0917
 
 
 def _training(done: Finished) -> dict[str, Any]:
-    """Return what a training took; its losses stay in the stage's folder."""
-    kept = {key: value for key, value in done.result.items() if key != "losses"}
+    """Return what a training took; its losses stay in the stage's folder.
+
+    (``method_block`` is what earlier runs left: always empty.)
+    """
+    kept = {key: value for key, value in done.result.items() if key not in {"losses", "method_block"}}
     return {**kept, "cpu_seconds": done.cpu_seconds}
 
 

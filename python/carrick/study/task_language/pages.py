@@ -36,6 +36,7 @@ def report(results: Mapping[str, Any]) -> Report:
         Section("What repeats", [RULE, Findings(list(findings(found, task)))]),
         *[_target(found, task, target) for target in targets],
         Section("Choice of initialisation and λ", [_choice(found)]),
+        Section("Learned coefficients of CAT", [_coefficients(found)]),
         Section("Samples and adapters as languages are added", _accounting(found)),
         Section("Setting", [_setting(found, recipe)]),
     ]
@@ -80,6 +81,29 @@ def _choice(found: Mapping[str, Any]) -> Table:
         "Mean macro F1 of both languages on the validation rows, by which initialisation and λ were chosen (the paper "
         "calls the initialisation a hyperparameter and does not say how it chose).",
         best=tuple(range(1, len(targets) + 1)),
+    )
+
+
+def _coefficients(found: Mapping[str, Any]) -> str | Table:
+    if not found["coefficients"]:
+        return "The recipe trains no CAT."
+    cells = [
+        [
+            f"{label(one['family'])}, {one['target']}",
+            str(one["seed"]),
+            each["adapter"],
+            f"{each['mean']:.3f}",
+            f"{each['low']:.3f} to {each['high']:.3f}",
+        ]
+        for one in found["coefficients"]
+        for each in one["adapters"]
+    ]
+    modules = found["coefficients"][0]["adapters"][0]["modules"]
+    return Table(
+        ["", "seed", "adapter", "mean", "range"],
+        cells,
+        f"Mean and range over {modules} modules, one coefficient for each module and adapter; all begin at .5. Of "
+        "softmax the two of a module add up to 1, free ones need not.",
     )
 
 

@@ -31,9 +31,6 @@ def train(running: Running) -> dict[str, Any]:
     record = json.loads((out / "training.json").read_text(encoding="utf-8"))
     found = summary(record)
     found["method"] = record.get("method")
-    found["method_block"] = {
-        k: v for k, v in record.items() if k in {"mixture", "alignment", "initialisation"}
-    }
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from carrick.errors import CarrickError
 from carrick.study.layer_swap.indicators import correlation
 from carrick.study.xlt.conditions import Condition, conditions, models
 from carrick.study.xlt.stages import BASE
@@ -62,6 +63,20 @@ class Scores:
         shots = self._shots.get(task, self._shots["mgsm"])
         by_language = by_task.get(f"{task}/{shots}", {})
         return by_language[language]["value"] if language in by_language else None
+
+    def mgsm(self, condition: Condition, model: Model | None, language: str) -> float:
+        """Return a score of MGSM, which every model is asked in its own language and in English.
+
+        Raises
+        ------
+        CarrickError
+            It is not there: a table with something else in its place would be wrong.
+        """
+        value = self.of(condition, model, "mgsm", language)
+        if value is None:
+            name = f"{condition.base}-{BASE}" if model is None else condition.name(model)
+            raise CarrickError(f"stage score-{name} has no score of mgsm in {language}; run it again")
+        return value
 
 
 def _groups(recipe: Xlt, condition: Condition) -> dict[tuple[str, str], list[Model]]:
@@ -121,7 +136,7 @@ def _row(
 def _both(scores: Scores, condition: Condition, group: list[Any]) -> dict[str, float]:
     languages = {"target": condition.language, "en": "en"}
     return {
-        side: fmean(scores.of(condition, model, "mgsm", code) or 0.0 for model in group)
+        side: fmean(scores.mgsm(condition, model, code) for model in group)
         for side, code in languages.items()
     }
 
@@ -133,15 +148,12 @@ def _friedman(rows: list[dict[str, Any]]) -> dict[str, Any]:
     tests = {}
     for kind in ("full", "lora"):
         blocks = [row["rows"] for row in rows if not row["condition"].endswith("-cpt")]
-        table = [
-            [block[f"{kind}/{way}"]["target"] for block in blocks]
-            for way in TREATMENTS
-            if f"{kind}/{way}" in blocks[0]
-        ]
+        treatments = [way for way in TREATMENTS if all(f"{kind}/{way}" in block for block in blocks)]
+        table = [[block[f"{kind}/{way}"]["target"] for block in blocks] for way in treatments]
         if len(table) >= 3 and len(blocks) >= 2:
             tested = friedman(table)
             tests[kind] = {
-                "treatments": list(TREATMENTS),
+                "treatments": treatments,
                 "blocks": tested.blocks,
                 "statistic": tested.statistic,
                 "p": tested.p,
@@ -160,7 +172,7 @@ def _freeze(recipe: Xlt, scores: Scores) -> dict[str, dict[str, float]]:
         for condition in firsts.values():
             for model in models(recipe, condition):
                 if model.kind == "full" and model.partition == p and model.family in found_:
-                    found_[model.family].append(scores.of(condition, model, "mgsm", "en") or 0.0)
+                    found_[model.family].append(scores.mgsm(condition, model, "en"))
         table[p] = {"frozen": fmean(found_["math_partial"]), "reset": fmean(found_["reset"])}
     return table
 

@@ -68,12 +68,14 @@ class Build:
         content: dict[str, Any] = {"base": "@file:base", "task": "causal", "training": training}
         content["cost"] = {"price": recipe.device.price, "currency": recipe.device.currency}
         if model.way == "simultaneous":
-            training |= {"accumulate": 2 * recipe.sft.accumulate, "keep": "last"}
+            training["accumulate"] = 2 * recipe.sft.accumulate
             content |= {"method": "simultaneous", "steps_per_switch": model.steps_per_switch}
-            content["sources"] = {"task": self._rows("math"), "language": self._rows("language")}
+            # As much of both (section 4.5), for training and for validation.
+            validation = {"validation": {"fraction": recipe.validation}}
+            sides = {"task": "math", "language": "language"}
+            content["sources"] = {name: {**self._rows(side), **validation} for name, side in sides.items()}
         else:
-            sides = ["math" if name == "math" else "language" for name in model.data]
-            blocks = [self._rows(side) for side in sides]
+            blocks = [self._rows("math" if name == "math" else "language") for name in model.data]
             content["data"] = {
                 **blocks[0],
                 "train": [block["train"] for block in blocks],
@@ -107,8 +109,7 @@ class Build:
 
     def _train(self, model: Model) -> Stage:
         recipe, tokens = self._recipe, self._recipe.plan.tokens
-        share = 1.0 if model.way == "simultaneous" else 1.0 - recipe.validation
-        rows = self._count * share * recipe.sft.epochs
+        rows = self._count * (1.0 - recipe.validation) * recipe.sft.epochs
         codes = ["math" if name == "math" else self._condition.language for name in model.data]
         # Running text fills its rows.
         lengths = [recipe.sft.max_length if self._condition.continual else tokens[code] for code in codes]
