@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carrick.cli.output import WIDTH, count, note, say, say_json, shorten, table
-from carrick.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,6 +114,8 @@ def _numbers(option: str, text: str | None) -> list[int] | None:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
+        from carrick.errors import ConfigError  # noqa: PLC0415  (loads the engine)
+
         raise ConfigError(
             f"{option} {text}: give whole numbers with commas between them, such as 0,1,2"
         ) from None
