@@ -46,9 +46,7 @@ def german_math(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_yticks(range(len(shown)), [label(row) for row in shown])
     axes.set_ylim(len(shown) - 0.4, -0.9)
     axes.set_xscale("log")
-    axes.set_xlabel(
-        "perplexity per token on German math (95 % interval)\n× is the control Z", fontsize=8.5
-    )
+    axes.set_xlabel("perplexity per token on German math (95 % interval)\n× is the control Z", fontsize=8.5)
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params(axis="x", which="minor", labelsize=7)
