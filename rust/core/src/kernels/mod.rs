@@ -10,6 +10,7 @@ pub mod random;
 pub mod real;
 pub mod reduce;
 pub mod select;
+pub mod stored;
 pub mod trim;
 
 /// Elements that a method takes through all its steps before it goes on: small enough for the arrays of several models

@@ -77,8 +77,13 @@ pub fn decode_bf16(code: u16) -> f32 {
 #[inline(always)]
 pub fn encode_bf16(value: f32) -> u16 {
     let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7FFF).wrapping_add((bits >> 16) & 1) >> 16;
-    (if bits & 0x7FFF_FFFF > 0x7F80_0000 { 0x7FC0 } else { rounded }) as u16
+    if bits & 0x7FFF_FFFF > 0x7F80_0000 { 0x7FC0 } else { round_to_bf16(bits) }
+}
+
+/// The bits of an f32 that is not NaN, rounded to nearest even.
+#[inline(always)]
+pub fn round_to_bf16(bits: u32) -> u16 {
+    (bits.wrapping_add(0x7FFF).wrapping_add((bits >> 16) & 1) >> 16) as u16
 }
 
 /// The float32 next to zero from `value`, with its last bit set if anything was cut off: rounding it once more, to a

@@ -4,6 +4,7 @@ pub mod formats;
 
 use super::level::{Level, multiversion};
 use super::real::{Key, Real};
+use super::stored::Block;
 use crate::dtype::Dtype;
 use formats::{decode_bf16, decode_e4m3, decode_ieee, encode_bf16, encode_e4m3, encode_ieee, to_odd};
 
@@ -15,6 +16,10 @@ pub trait Element: Real {
     fn load_delta(level: Level, dtype: Dtype, bytes: &[u8], base: &[Self], out: &mut [Self]) -> bool;
     /// Encodes `values`, rounding once to nearest even. Says whether any code is infinite or NaN.
     fn store(level: Level, dtype: Dtype, values: &[Self], out: &mut [u8]) -> bool;
+    /// Merges stored entries in one go; false, with `out` undefined, where the steps have to be taken one by one.
+    fn merge_stored<const N: usize>(_: Level, _: Dtype, _: &Block<'_, Self, N>, _: &mut [u8]) -> bool {
+        false
+    }
 }
 
 /// Bytes of one element of `dtype`, decoded on its own; for counting and for tests.
@@ -76,6 +81,10 @@ impl Element for f32 {
             Dtype::F8E5M2 => store_e5m2(level, values, out),
             _ => unreachable!("no arithmetic on {dtype}"),
         }
+    }
+
+    fn merge_stored<const N: usize>(level: Level, dtype: Dtype, block: &Block<'_, Self, N>, out: &mut [u8]) -> bool {
+        block.merge(level, dtype, out)
     }
 }
 

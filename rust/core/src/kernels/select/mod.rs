@@ -7,6 +7,7 @@ mod avx512;
 
 use super::level::{Level, Set};
 use super::real::Real;
+use crate::dtype::Dtype;
 
 /// The keys from `low` up to but not including `high`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,23 @@ pub trait Scan: Real {
     /// Counts the keys above the bracket and writes those within it to the front of `keys`, in order. `keys` is at
     /// least [`SLACK`] longer than `x`.
     fn scan(level: Level, x: &[Self], bracket: Bracket<Self::Bits>, keys: &mut [Self::Bits]) -> Found;
+
+    /// Whether [`scan_stored`](Self::scan_stored) takes entries of this type; otherwise they have to be decoded first.
+    fn scans_stored(_: Level, _: Dtype) -> bool {
+        false
+    }
+
+    /// The same of the differences between entries as they are stored.
+    fn scan_stored(_: Level, dtype: Dtype, _: Stored<'_>, _: Bracket<Self::Bits>, _: &mut [Self::Bits]) -> Found {
+        unreachable!("{dtype} has to be decoded first")
+    }
+}
+
+/// Entries of a base and of a model, both as they are stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Stored<'b> {
+    pub base: &'b [u8],
+    pub tuned: &'b [u8],
 }
 
 impl Scan for f32 {
@@ -47,6 +65,20 @@ impl Scan for f32 {
             Set::Avx2 => unsafe { avx2::scan(x, bracket, keys) },
             _ => scan(x, bracket, keys),
         }
+    }
+
+    fn scans_stored(level: Level, dtype: Dtype) -> bool {
+        level.0 == Set::Avx512 && dtype == Dtype::BF16
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn scan_stored(level: Level, dtype: Dtype, stored: Stored<'_>, bracket: Bracket<u32>, keys: &mut [u32]) -> Found {
+        assert!(Self::scans_stored(level, dtype), "{dtype} has to be decoded first");
+        let (base, tuned) = (stored.base.as_chunks().0, stored.tuned.as_chunks().0);
+        assert!(base.len() == tuned.len() && keys.len() >= tuned.len() + SLACK, "no room for the keys");
+        // SAFETY: a `Level` exists only where the machine was found to have its instructions, both inputs are of one
+        // length, and `keys` has room for all entries and one register more.
+        unsafe { avx512::scan_bf16(base, tuned, bracket, keys) }
     }
 }
 
@@ -90,6 +122,30 @@ mod tests {
                 let result = f32::scan(level, &x, bracket, &mut found);
                 prop_assert_eq!(result, Found { above, within: within.len() });
                 prop_assert_eq!(&found[..result.within], &within[..]);
+            }
+        }
+
+        #[test]
+        fn differences_of_stored_entries_are_scanned_as_decoded_ones(
+            codes in prop::collection::vec((any::<u16>(), prop_oneof![any::<u16>(), 0x3F00u16..0x3F40]), 0..100),
+            same in 0usize..20, low in 0u32..0x7F80_0004, width in 0u32..0x7F80_0004,
+        ) {
+            let codes: Vec<(u16, u16)> =
+                codes.into_iter().enumerate().map(|(i, (a, b))| if i % 20 < same { (b ^ 3, b) } else { (a, b) }).collect();
+            let bytes = |side: fn(&(u16, u16)) -> u16| codes.iter().flat_map(|pair| side(pair).to_le_bytes()).collect();
+            let (base, tuned): (Vec<u8>, Vec<u8>) = (bytes(|pair| pair.0), bytes(|pair| pair.1));
+            let wide = |code: u16| f32::from_bits(u32::from(code) << 16);
+            let x: Vec<f32> = codes.iter().map(|&(a, b)| wide(b) - wide(a)).collect();
+            let bracket = Bracket { low, high: low.saturating_add(width) };
+            for level in Level::available() {
+                let (mut expected, mut found) = (vec![0; x.len() + SLACK], vec![0; x.len() + SLACK]);
+                let wanted = f32::scan(level, &x, bracket, &mut expected);
+                let stored = Stored { base: &base, tuned: &tuned };
+                if f32::scans_stored(level, Dtype::BF16) {
+                    let result = f32::scan_stored(level, Dtype::BF16, stored, bracket, &mut found);
+                    prop_assert_eq!(result, wanted);
+                    prop_assert_eq!(&found[..result.within], &expected[..wanted.within]);
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::kernels::BLOCK;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
 use crate::kernels::real::Real;
-use crate::kernels::select::{SLACK, Scan};
+use crate::kernels::select::{SLACK, Scan, Stored};
 use crate::methods::operation::{Buffers, Tensor};
 use crate::methods::threshold::{Entries, Finder, Threshold, sample_size};
 
@@ -167,6 +167,25 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let tile = self.first_tiles[member] + at / self.tile;
         for finder in self.searches[model].finders().filter(|finder| finder.is_open()) {
             let found = R::scan(self.level, x, finder.bracket(), keys);
+            finder.add(tile, found, &keys[..found.within]);
+        }
+    }
+
+    /// Whether the entries of a member can be scanned as they are stored.
+    pub fn scans_stored(&self, member: usize) -> bool {
+        let inputs = &self.members[member].inputs;
+        let alike = inputs.iter().all(|input| input.dtype == inputs[0].dtype);
+        alike && self.subtracts.iter().all(|&subtracts| subtracts) && R::scans_stored(self.level, inputs[0].dtype)
+    }
+
+    /// The same of entries as they are stored.
+    pub fn scan_stored(&self, member: usize, model: usize, at: u64, stored: Stored<'_>, keys: &mut Vec<R::Bits>) {
+        let dtype = self.members[member].inputs[0].dtype;
+        let len = stored.tuned.len() / dtype.size();
+        keys.resize(keys.len().max(len + SLACK), <R::Bits as crate::kernels::real::Key>::ZERO);
+        let tile = self.first_tiles[member] + at / self.tile;
+        for finder in self.searches[model].finders().filter(|finder| finder.is_open()) {
+            let found = R::scan_stored(self.level, dtype, stored, finder.bracket(), keys);
             finder.add(tile, found, &keys[..found.within]);
         }
     }

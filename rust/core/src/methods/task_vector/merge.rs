@@ -12,7 +12,9 @@ use crate::kernels::consensus::{
     Voter, apply_signs, divide_by, elect, gather, gather_largest, merge_agreeing, vote_by_sign, vote_by_sum,
 };
 use crate::kernels::convert::{Element, count_overflow, count_special};
+use crate::kernels::random::fill;
 use crate::kernels::select::Scan;
+use crate::kernels::stored::{Block, Drops, RandomDrop};
 use crate::methods::operation::Buffers;
 
 /// Working arrays of one block of all models.
@@ -32,6 +34,8 @@ pub struct Workspace<'w, 'a, R: Scan + Element> {
     nan: Option<Vec<bool>>,
     counts: Counts,
     space: Space<R>,
+    /// One model's random numbers behind the other's, where entries are dropped at random straight from what is stored.
+    numbers: Vec<u32>,
 }
 
 impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
@@ -50,6 +54,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
             nan: None,
             counts: Counts::default(),
             space: Space::default(),
+            numbers: Vec::new(),
         }
     }
 
@@ -69,16 +74,101 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         buffers: &mut Buffers,
         mut each: impl FnMut(u64, &mut Self) -> Result<()>,
     ) -> Result<()> {
+        self.each_stored(range, buffers, |at, work, tiles, start| {
+            work.load(tiles, start);
+            each(at, work)
+        })
+    }
+
+    /// Reads a range and hands out its blocks as they are stored: what was read, and where in it the block begins.
+    fn each_stored(
+        &mut self,
+        range: Range<u64>,
+        buffers: &mut Buffers,
+        mut each: impl FnMut(u64, &mut Self, &[&[u8]], usize) -> Result<()>,
+    ) -> Result<()> {
         for piece in self.operation.tensor.pieces(range, self.block) {
             let tiles = self.operation.tensor.read_all(&piece, buffers)?;
             let elements = (piece.end - piece.start) as usize;
             for start in (0..elements).step_by(self.block) {
                 self.len = self.block.min(elements - start);
-                self.load(&tiles, start);
-                each(piece.start + start as u64, self)?;
+                each(piece.start + start as u64, self, &tiles, start)?;
             }
         }
         Ok(())
+    }
+
+    /// Reads a range, merges it and stores the result in `out`.
+    pub fn merge_range(&mut self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
+        let (first, size) = (range.start, self.operation.tensor.dtype.size());
+        let mut counts = Counts::default();
+        self.each_stored(range, buffers, |at, work, tiles, start| {
+            let place = (at - first) as usize * size;
+            let out = &mut out[place..place + work.len * size];
+            if !work.merge_stored(at, tiles, start, out) {
+                work.load(tiles, start);
+                work.merge(at);
+                counts += work.store(out);
+            }
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    /// The commonest case straight from what is stored; false, with `out` undefined, where the steps have to be taken.
+    fn merge_stored(&mut self, at: u64, tiles: &[&[u8]], start: usize, out: &mut [u8]) -> bool {
+        match self.operation.recipe.models.len() {
+            2 => self.merge_stored_of::<2>(at, tiles, start, out),
+            3 => self.merge_stored_of::<3>(at, tiles, start, out),
+            4 => self.merge_stored_of::<4>(at, tiles, start, out),
+            5 => self.merge_stored_of::<5>(at, tiles, start, out),
+            _ => false,
+        }
+    }
+
+    fn merge_stored_of<const N: usize>(&mut self, at: u64, tiles: &[&[u8]], start: usize, out: &mut [u8]) -> bool {
+        let (operation, len) = (self.operation, self.len);
+        let (recipe, dtype) = (&operation.recipe, operation.tensor.dtype);
+        let alike = operation.tensor.inputs.iter().all(|input| input.dtype == dtype);
+        if !alike || !recipe.based || recipe.models.iter().any(|model| model.delta) {
+            return false;
+        }
+        let Some((voters, zero, divides)) = self.voters::<N>(at) else { return false };
+        let Some(drops) = self.draw::<N>(at) else { return false };
+        let size = dtype.size();
+        let bytes = |input: usize| &tiles[input][start * size..(start + len) * size];
+        let (numbers, block) = (&self.numbers, self.block);
+        let numbers = std::array::from_fn(|model| match drops {
+            Drops::Smallest => &numbers[..0],
+            Drops::Random(_) => &numbers[model * block..model * block + len],
+        });
+        let (base, models) = (bytes(0), std::array::from_fn(|model| bytes(recipe.input(model))));
+        let lambda = R::of(recipe.lambda);
+        let stored = Block { base, models, numbers, drops, voters, zero, divides, lambda };
+        R::merge_stored(operation.level, dtype, &stored, out)
+    }
+
+    /// What drops the entries of all models at `at`, with its random numbers drawn; `None` where it is neither
+    /// a trim nor a coin.
+    fn draw<const N: usize>(&mut self, at: u64) -> Option<Drops<R, N>> {
+        let (operation, len, block) = (self.operation, self.len, self.block);
+        if operation.droppers.iter().all(|dropper| matches!(dropper, Dropper::Trim(_))) {
+            return Some(Drops::Smallest);
+        }
+        self.numbers.resize(block * N, 0);
+        let mut drops = [RandomDrop::new(0, R::ZERO); N];
+        for (model, drop) in drops.iter_mut().enumerate() {
+            *drop = match operation.droppers[model] {
+                Dropper::Keep => RandomDrop::new(1 << 32, R::ONE),
+                Dropper::DropAll => continue,
+                Dropper::Random { key, below, scale } => {
+                    fill(operation.level, key, at, &mut self.numbers[model * block..model * block + len]);
+                    RandomDrop::new(below, scale)
+                }
+                _ => return None,
+            };
+        }
+        Some(Drops::Random(drops))
     }
 
     fn load(&mut self, tiles: &[&[u8]], start: usize) {
@@ -158,39 +248,47 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
     /// The common case in one go; false, with nothing done, where the steps have to be taken one by one.
     fn merge_at_once<const N: usize>(&mut self, at: u64) -> bool {
         let (operation, len) = (self.operation, self.len);
-        let Some(consensus) = operation.recipe.consensus.filter(|_| self.nan.is_none()) else { return false };
-        let (models, droppers) = (&operation.recipe.models, &operation.droppers);
-        if consensus.aggregate == Aggregate::Max || consensus.vote == Vote::Frequency || models.len() != N {
+        if self.nan.is_some() {
             return false;
         }
-        let Some(lows) = (0..N).map(|model| operation.low(model, at, len)).collect::<Option<Vec<_>>>() else {
-            return false;
-        };
+        let Some((voters, zero, divides)) = self.voters::<N>(at) else { return false };
         for (model, x) in self.deltas.chunks_mut(self.block).enumerate() {
-            if !matches!(droppers[model], Dropper::Trim(_)) {
+            if !matches!(operation.droppers[model], Dropper::Trim(_)) {
                 operation.drop(model, at, &mut x[..len], &mut self.space);
             }
         }
-        let voters = std::array::from_fn(|model| {
-            let (weight, low) = (R::of(models[model].weight), lows[model]);
-            let share = if consensus.aggregate == Aggregate::Mean { R::ONE } else { weight };
-            match consensus.vote {
-                Vote::Weighted => Voter { low, weight, factor: R::ONE, share },
-                _ => Voter { low, weight: R::ONE, factor: weight, share },
-            }
-        });
-        let divides = match consensus.aggregate {
-            Aggregate::Mean => true,
-            Aggregate::WeightedMean => operation.recipe.normalize,
-            _ => false,
-        };
-        let zero = self.zero_sign(consensus);
         let (deltas, block) = (&self.deltas, self.block);
         let deltas = std::array::from_fn(|model| &deltas[model * block..model * block + len]);
         let (base, lambda) = (&self.base[..len], R::of(operation.recipe.lambda));
         let merged = &mut self.merged[..len];
         merge_agreeing::<R, N>(operation.level, deltas, voters, zero, divides, base, lambda, merged);
         true
+    }
+
+    /// What each model brings to the block at `at`, the sign of a vote of zero, and whether sums are divided; `None`
+    /// where the models cannot be merged at once.
+    fn voters<const N: usize>(&self, at: u64) -> Option<([Voter<R>; N], R, bool)> {
+        let (operation, models) = (self.operation, &self.operation.recipe.models);
+        let consensus = operation.recipe.consensus?;
+        if consensus.aggregate == Aggregate::Max || consensus.vote == Vote::Frequency || models.len() != N {
+            return None;
+        }
+        let mut voters = [Voter { low: R::NAN_KEY, weight: R::ZERO, factor: R::ZERO, share: R::ZERO }; N];
+        for (model, voter) in voters.iter_mut().enumerate() {
+            let low = operation.low(model, at, self.len)?;
+            let weight = R::of(models[model].weight);
+            let share = if consensus.aggregate == Aggregate::Mean { R::ONE } else { weight };
+            *voter = match consensus.vote {
+                Vote::Weighted => Voter { low, weight, factor: R::ONE, share },
+                _ => Voter { low, weight: R::ONE, factor: weight, share },
+            };
+        }
+        let divides = match consensus.aggregate {
+            Aggregate::Mean => true,
+            Aggregate::WeightedMean => operation.recipe.normalize,
+            _ => false,
+        };
+        Some((voters, self.zero_sign(consensus), divides))
     }
 
     /// base + λ · what the models agree on.

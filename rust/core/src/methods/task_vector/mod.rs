@@ -27,8 +27,11 @@ use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
 use crate::kernels::real::Key;
 use crate::kernels::reduce::{LEAF, total};
-use crate::kernels::select::Scan;
+use crate::kernels::select::{Scan, Stored};
 use merge::Workspace;
+
+/// Entries that are scanned at once: their keys stay in the first-level cache until they are counted.
+const SCANNED: usize = 1 << 13;
 
 /// A measuring pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,12 +151,30 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
 
     fn scan(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         let mut keys = Vec::new();
+        if self.domain.scans_stored(self.member) {
+            return self.scan_stored(range, buffers, &mut keys);
+        }
         Workspace::new(self).each_block(range, buffers, |at, work| {
             for (model, x) in work.deltas().enumerate() {
                 self.domain.scan(self.member, model, at, x, &mut keys);
             }
             Ok(())
         })
+    }
+
+    /// The same without decoding what is read.
+    fn scan_stored(&self, range: Range<u64>, buffers: &mut Buffers, keys: &mut Vec<R::Bits>) -> Result<()> {
+        let size = self.tensor.inputs[0].dtype.size();
+        for piece in self.tensor.pieces(range, SCANNED) {
+            let tiles = self.tensor.read_all(&piece, buffers)?;
+            for (model, tuned) in tiles[1..].iter().enumerate() {
+                let blocks = tiles[0].chunks(SCANNED * size).zip(tuned.chunks(SCANNED * size));
+                for (at, (base, tuned)) in (piece.start..).step_by(SCANNED).zip(blocks) {
+                    self.domain.scan_stored(self.member, model, at, Stored { base, tuned }, keys);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn measure_norms(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
@@ -238,17 +259,8 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
     }
 
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
-        let mut counts = Counts::default();
-        let size = self.tensor.dtype.size();
-        let start = range.start;
-        let whole = range.clone();
-        Workspace::new(self).each_block(range, buffers, |at, work| {
-            work.merge(at);
-            let place = (at - start) as usize * size;
-            counts += work.store(&mut out[place..]);
-            Ok(())
-        })?;
-        self.tensor.release(&whole);
+        let counts = Workspace::new(self).merge_range(range.clone(), buffers, out)?;
+        self.tensor.release(&range);
         Ok(counts)
     }
 }
