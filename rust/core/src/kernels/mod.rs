@@ -5,6 +5,7 @@ pub mod combine;
 pub mod consensus;
 pub mod convert;
 pub mod level;
+pub mod order;
 pub mod product;
 pub mod random;
 pub mod real;

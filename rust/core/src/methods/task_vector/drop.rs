@@ -1,6 +1,6 @@
 //! Dropping entries of a task vector.
 
-use super::ranks::{ByRank, Order};
+use super::ranks::{ByRank, Ranks};
 use super::recipe::{Drop, Model, Recipe, Rescale};
 use crate::kernels::combine::scale;
 use crate::kernels::level::Level;
@@ -22,12 +22,12 @@ pub enum Dropper<R: Real> {
 /// Working space of a drop.
 pub struct Space<R: Real> {
     numbers: Vec<u32>,
-    order: Order<R>,
+    ranks: Ranks<R>,
 }
 
 impl<R: Real> Default for Space<R> {
     fn default() -> Self {
-        Self { numbers: Vec::new(), order: Order::default() }
+        Self { numbers: Vec::new(), ranks: Ranks::default() }
     }
 }
 
@@ -70,7 +70,7 @@ impl<R: Real> Dropper<R> {
             Self::Ranked { key, by_rank } => {
                 space.numbers.resize(x.len(), 0);
                 fill(level, *key, at, &mut space.numbers);
-                by_rank.apply(x, &space.numbers, &mut space.order);
+                by_rank.apply(level, x, &space.numbers, &mut space.ranks);
             }
         }
     }

@@ -1,10 +1,12 @@
 //! DELLA's keep probabilities: by the rank of an entry's magnitude within its row.
 
+use crate::kernels::level::Level;
+use crate::kernels::order::Order;
 use crate::kernels::random::keep_below;
 use crate::kernels::real::{Key, Real};
 
-/// What happens to an entry of each rank. Computed anew for each entry, since tables of all tensors' rows would add up.
-#[derive(Clone, Copy, Debug)]
+/// What happens to an entry of each rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ByRank<R> {
     pub columns: usize,
     pub density: f64,
@@ -23,96 +25,112 @@ impl<R: Real> ByRank<R> {
     }
 
     /// Drops and rescales a row.
-    pub fn apply(&self, row: &mut [R], numbers: &[u32], order: &mut Order<R>) {
-        // Ranks first, decisions after: whether an entry stays is a coin toss, which no branch can be asked to foresee.
-        let ranks = order.ranks(row);
-        for ((x, &number), &rank) in row.iter_mut().zip(numbers).zip(ranks) {
-            let probability = self.probability(rank);
-            let scale = self.factor.unwrap_or_else(|| R::of(1.0 / probability));
-            let kept = u64::from(number) < keep_below(probability);
-            let mask = R::Bits::of(0u64.wrapping_sub(u64::from(kept)));
-            *x = R::from_bits((*x * scale).bits() & mask);
+    pub fn apply(&self, level: Level, row: &mut [R], numbers: &[u32], space: &mut Ranks<R>) {
+        let sorted = space.order.sort(level, row);
+        let fates = space.fates.of(self, row.len());
+        for (&(_, place), fate) in sorted.iter().zip(fates) {
+            let place = place as usize;
+            // Whether an entry stays is a coin toss, which no branch can be asked to foresee: the sign is the mask.
+            let mask = u64::from(numbers[place]).wrapping_sub(fate.below).cast_signed() >> 63;
+            row[place] = R::from_bits((row[place] * fate.scale).bits() & R::Bits::of(mask.cast_unsigned()));
         }
     }
 }
 
-/// Bits that one pass of the sort looks at.
-const DIGIT: u32 = 11;
-
-/// The ranks of a row's entries in ascending order of magnitude, from 0 on; among equals the lower index counts as the larger.
-pub struct Order<R: Real> {
-    sorted: Vec<(R::Bits, u32)>,
-    other: Vec<(R::Bits, u32)>,
-    ranks: Vec<u32>,
-    counts: Vec<u32>,
+/// Working space of a row.
+pub struct Ranks<R: Real> {
+    order: Order<R>,
+    fates: Fates<R>,
 }
 
-impl<R: Real> Default for Order<R> {
+impl<R: Real> Default for Ranks<R> {
     fn default() -> Self {
-        Self { sorted: Vec::new(), other: Vec::new(), ranks: Vec::new(), counts: Vec::new() }
+        Self { order: Order::default(), fates: Fates { rule: None, by_rank: Vec::new() } }
     }
 }
 
-impl<R: Real> Order<R> {
-    /// Sorts by digits from the lowest on, beginning with the row read backwards: each pass keeps the order of equals.
-    /// Digits that all keys share are passed over: bfloat16 differences leave the low ones empty.
-    fn ranks(&mut self, row: &[R]) -> &[u32] {
-        self.sorted.clear();
-        self.sorted.extend((0..row.len()).rev().map(|place| (row[place].key(), place as u32)));
-        self.other.clone_from(&self.sorted);
-        let first = self.sorted.first().map_or(0, |entry| entry.0.to_u64());
-        let differing = self.sorted.iter().fold(0, |bits, entry| bits | (entry.0.to_u64() ^ first));
-        let mut shift = differing.trailing_zeros();
-        while shift < 64 && differing >> shift != 0 {
-            self.pass(shift);
-            shift += DIGIT;
-        }
-        self.ranks.resize(row.len(), 0);
-        for (rank, &(_, place)) in self.sorted.iter().enumerate() {
-            self.ranks[place as usize] = rank as u32;
-        }
-        &self.ranks
-    }
+/// An entry stays where its number is below `below`, times `scale`.
+struct Fate<R> {
+    below: u64,
+    scale: R,
+}
 
-    fn pass(&mut self, shift: u32) {
-        let digit = |key: R::Bits| (key.to_u64() >> shift) as usize & ((1 << DIGIT) - 1);
-        self.counts.clear();
-        self.counts.resize(1 << DIGIT, 0);
-        self.sorted.iter().for_each(|entry| self.counts[digit(entry.0)] += 1);
-        let mut next = 0;
-        for count in &mut self.counts {
-            next += std::mem::replace(count, next);
+/// The fates of one kind of row, the last one asked for: tables of all tensors' rows would add up.
+struct Fates<R> {
+    rule: Option<ByRank<R>>,
+    by_rank: Vec<Fate<R>>,
+}
+
+impl<R: Real> Fates<R> {
+    fn of(&mut self, rule: &ByRank<R>, len: usize) -> &[Fate<R>] {
+        if self.rule.as_ref() != Some(rule) || self.by_rank.len() != len {
+            self.by_rank.clear();
+            self.by_rank.extend((0..len as u32).map(|rank| {
+                let probability = rule.probability(rank);
+                let scale = rule.factor.unwrap_or_else(|| R::of(1.0 / probability));
+                Fate { below: keep_below(probability), scale }
+            }));
+            self.rule = Some(*rule);
         }
-        for &entry in &self.sorted {
-            let place = &mut self.counts[digit(entry.0)];
-            self.other[*place as usize] = entry;
-            *place += 1;
-        }
-        std::mem::swap(&mut self.sorted, &mut self.other);
+        &self.by_rank
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn check<R: Real>(row: &[R]) {
-        let mut expected: Vec<u32> = (0..row.len() as u32).collect();
-        let key = |place: &u32| row[*place as usize].key();
-        expected.sort_by(|a, b| key(a).cmp(&key(b)).then(b.cmp(a)));
-        let mut ranks = vec![0; row.len()];
-        (0u32..).zip(expected).for_each(|(rank, place)| ranks[place as usize] = rank);
-        assert_eq!(Order::default().ranks(row), ranks);
+    /// Entry by entry, the rank counted.
+    fn expected<R: Real>(rule: &ByRank<R>, row: &[R], numbers: &[u32]) -> Vec<R::Bits> {
+        let fate = |at: usize| {
+            let below = |other: usize| (row[other].key(), at) < (row[at].key(), other);
+            let rank = (0..row.len()).filter(|&other| below(other)).count() as f64;
+            let spread =
+                if row.len() > 1 { 2.0 * rule.epsilon * rank / (row.len() - 1) as f64 } else { rule.epsilon };
+            let probability = rule.density - rule.epsilon + spread;
+            let kept = f64::from(numbers[at]) < (probability * 4_294_967_296.0).round();
+            let scale = rule.factor.unwrap_or(R::of(1.0 / probability));
+            if kept { row[at] * scale } else { R::ZERO }
+        };
+        (0..row.len()).map(|at| fate(at).bits()).collect()
     }
 
-    proptest! {
-        #[test]
-        fn rows_are_ordered_by_magnitude(
-            row in prop::collection::vec(prop_oneof![any::<f32>(), Just(0.0), Just(-0.0), (-9i32..9).prop_map(|x| x as f32)], 0..200),
-        ) {
-            check(&row);
-            check(&row.iter().map(|&x| f64::from(x) * 1.000_000_1).collect::<Vec<_>>());
+    fn check<R: Real>(values: &[f64]) {
+        let mut space = Ranks::default();
+        let rules = |columns| {
+            let rule = ByRank { columns, density: 0.5, epsilon: 0.125, factor: None };
+            // Each differs from the one before it in one thing, the last in none.
+            let other = ByRank { density: 0.625, ..rule };
+            let flat = ByRank { epsilon: 0.0, ..other };
+            [
+                rule,
+                other,
+                flat,
+                ByRank { factor: Some(R::of(3.0)), ..flat },
+                ByRank { factor: None, ..flat },
+                rule,
+                rule,
+            ]
+        };
+        for len in [0, 1, 2, values.len() / 2, values.len()] {
+            let row: Vec<R> = values[..len].iter().map(|&x| R::of(x)).collect();
+            let numbers: Vec<u32> = (0..len as u32).map(|at| (at + 1).wrapping_mul(0x9E37_79B9)).collect();
+            for rule in rules(len) {
+                for level in Level::available() {
+                    let mut dropped = row.clone();
+                    rule.apply(level, &mut dropped, &numbers, &mut space);
+                    let dropped: Vec<_> = dropped.iter().map(|x| x.bits()).collect();
+                    assert!(dropped == expected(&rule, &row, &numbers), "{rule:?}, {level:?}");
+                }
+            }
         }
+    }
+
+    #[test]
+    fn each_entry_meets_the_fate_of_its_rank() {
+        let mut values: Vec<f64> = (0..300).map(|at| f64::from(at * 7919 % 301 - 150) / 64.0).collect();
+        values.extend([0.0, -0.0, -0.0, f64::INFINITY, 2.0, 2.0, -2.0, 1e-40]);
+        check::<f32>(&values);
+        check::<f64>(&values);
     }
 }
