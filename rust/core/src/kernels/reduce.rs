@@ -1,7 +1,9 @@
 //! Sums in float64 with a fixed order: sixteen running sums over the elements of a leaf, then a tree over the sixteen.
 //! Neither the width of a register nor the cutting into tiles shows in the result.
 
-use super::level::multiversion;
+use std::ops::Range;
+
+use super::level::{Level, multiversion};
 use super::real::Real;
 
 /// Elements of one leaf. Tiles begin and end at multiples of it.
@@ -56,6 +58,73 @@ multiversion! {
     }
 }
 
+/// Pairs i ≤ j below n, row by row.
+#[inline(always)]
+fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).flat_map(move |i| (i..n).map(move |j| (i, j)))
+}
+
+/// Lanes whose sums of all pairs stay in registers while a block is walked through.
+const GROUP: usize = 8;
+
+multiversion! {
+    /// Adds Σ a·b of every pair i ≤ j of N vectors, the pairs row by row, and converts each entry once instead of once
+    /// a pair.
+    ///
+    /// A lane adds the same products in the same order as [`add_dot`] of that pair, so that both give the same bits.
+    fn add_dots_of<R: Real; const N>(lanes: &mut [Lanes], vectors: [&[R]; N]) {
+        let len = vectors.iter().map(|x| x.len()).min().unwrap_or(0);
+        let whole = len / 16 * 16;
+        for first in [0, GROUP] {
+            let mut sums = [[[0f64; GROUP]; N]; N];
+            for ((i, j), lanes) in pairs(N).zip(lanes.iter()) {
+                sums[i][j].copy_from_slice(&lanes.0[first..first + GROUP]);
+            }
+            let mut start = first;
+            while start < whole {
+                let mut wide = [[0f64; GROUP]; N];
+                for i in 0..N {
+                    let entries = &vectors[i][start..start + GROUP];
+                    for lane in 0..GROUP {
+                        wide[i][lane] = entries[lane].to_f64();
+                    }
+                }
+                for i in 0..N {
+                    for j in i..N {
+                        for lane in 0..GROUP {
+                            sums[i][j][lane] += wide[i][lane] * wide[j][lane];
+                        }
+                    }
+                }
+                start += 16;
+            }
+            for ((i, j), lanes) in pairs(N).zip(lanes.iter_mut()) {
+                lanes.0[first..first + GROUP].copy_from_slice(&sums[i][j]);
+            }
+        }
+        for ((i, j), lanes) in pairs(N).zip(lanes.iter_mut()) {
+            let (a, b) = (&vectors[i][whole..len], &vectors[j][whole..len]);
+            for ((sum, a), b) in lanes.0.iter_mut().zip(a).zip(b) {
+                *sum += a.to_f64() * b.to_f64();
+            }
+        }
+    }
+}
+
+/// Adds the dot products of every pair i ≤ j of a range of the vectors: (0, 0), (0, 1), …, (1, 1), ….
+pub fn add_dots<R: Real>(level: Level, lanes: &mut [Lanes], vectors: &[Vec<R>], range: &Range<usize>) {
+    match vectors {
+        [a, b] => add_dots_of(level, lanes, [a, b].map(|x| &x[range.clone()])),
+        [a, b, c] => add_dots_of(level, lanes, [a, b, c].map(|x| &x[range.clone()])),
+        [a, b, c, d] => add_dots_of(level, lanes, [a, b, c, d].map(|x| &x[range.clone()])),
+        _ => {
+            for ((i, j), lanes) in pairs(vectors.len()).zip(lanes) {
+                add_dot(level, lanes, &vectors[i][range.clone()], &vectors[j][range.clone()]);
+            }
+        }
+    }
+}
+
 multiversion! {
     /// Adds Σ |a|.
     pub fn add_norm1<R: Real>(lanes: &mut Lanes, a: &[R]) {
@@ -82,5 +151,65 @@ multiversion! {
             count += usize::from(a.key() == key);
         }
         count
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::kernels::real::Key;
+    use proptest::prelude::*;
+
+    /// Any bits at all, and often the numbers that break sums.
+    pub fn entry() -> impl Strategy<Value = f32> {
+        let odd = vec![0.0, -0.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MIN_POSITIVE / 8.0, f32::MAX];
+        prop_oneof![4 => -2f32..2.0, 1 => any::<u32>().prop_map(f32::from_bits), 1 => prop::sample::select(odd)]
+    }
+
+    /// The bits, all NaN being equal: no NaN's payload is ever stored.
+    pub fn bits<R: Real>(values: &[R]) -> Vec<u64> {
+        let bits = |&x: &R| if x.to_f64().is_nan() { u64::MAX } else { x.bits().to_u64() };
+        values.iter().map(bits).collect()
+    }
+
+    fn check<R: Real>(vectors: &[Vec<R>], range: &Range<usize>, cut: usize) {
+        let n = vectors.len();
+        let mut expected = Vec::new();
+        for (i, a) in vectors.iter().enumerate() {
+            for b in &vectors[i..] {
+                let mut lanes = [0f64; 16];
+                for (k, place) in range.clone().enumerate() {
+                    lanes[k % 16] += a[place].to_f64() * b[place].to_f64();
+                }
+                expected.push(lanes);
+            }
+        }
+        for level in Level::available() {
+            let mut lanes = vec![Lanes::default(); expected.len()];
+            let middle = (range.start + cut / 16 * 16).min(range.end);
+            add_dots(level, &mut lanes, vectors, &(range.start..middle));
+            add_dots(level, &mut lanes, vectors, &(middle..range.end));
+            for (lanes, expected) in lanes.iter().zip(&expected) {
+                assert_eq!(bits(&lanes.0), bits(expected), "{n} vectors, {}", level.name());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn all_pairs_at_once_have_the_bits_of_one_by_one(
+            entries in prop::collection::vec(prop::array::uniform5(entry()), 0..150),
+            n in 1usize..6,
+            skipped in 0usize..9,
+            cut in 0usize..100,
+        ) {
+            let vectors: Vec<Vec<f32>> = (0..n).map(|i| entries.iter().map(|x| x[i]).collect()).collect();
+            let range = skipped.min(entries.len())..entries.len();
+            check(&vectors, &range, cut);
+            // Products of doubles are not exact: the order of the roundings shows.
+            let third = |x: &f32| f64::from(*x) / 3.0;
+            let vectors: Vec<Vec<f64>> = vectors.iter().map(|x| x.iter().map(third).collect()).collect();
+            check(&vectors, &range, cut);
+        }
     }
 }

@@ -11,10 +11,10 @@ use super::operation::{Buffers, Operation, Tensor, Tiling};
 use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::BLOCK;
-use crate::kernels::combine::{add_product, add_scaled, add_to_base};
+use crate::kernels::combine::{add_product, add_to_base, combine};
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::level::Level;
-use crate::kernels::reduce::{LEAF, Lanes, add_dot};
+use crate::kernels::reduce::{LEAF, Lanes, add_dots};
 
 /// Dot products of n vectors: ⟨vᵢ, vⱼ⟩ for i ≤ j.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ pub struct Measured<'a, R> {
     resolved: OnceLock<Vec<Vec<R>>>,
 }
 
-/// Working arrays of one block.
+/// Working arrays of one block, or of one row, which is measured before it is merged.
 struct Space<R> {
     base: Vec<R>,
     vectors: Vec<Vec<R>>,
@@ -97,16 +97,16 @@ impl<'a, R: Element> Measured<'a, R> {
     }
 
     fn space(&self) -> Space<R> {
-        let array = || vec![R::ZERO; BLOCK];
+        let len = if self.span == Span::Row { (self.tensor.row as usize).max(BLOCK) } else { BLOCK };
+        let array = || vec![R::ZERO; len];
         Space { base: array(), vectors: (0..self.vectors()).map(|_| array()).collect(), counts: Counts::default() }
     }
 
-    /// Entries behind which coefficients change or begin anew: no block crosses a multiple of it.
+    /// Entries behind which coefficients begin anew: no block crosses a multiple of it.
     fn run(&self) -> u64 {
         match self.span {
-            Span::Tensor => u64::MAX,
-            Span::Row => self.tensor.row,
             Span::Column { len } => len.max(1),
+            Span::Tensor | Span::Row => u64::MAX,
         }
     }
 
@@ -118,7 +118,7 @@ impl<'a, R: Element> Measured<'a, R> {
             // Blocks begin at multiples of their size, so that sums do not show where a piece began.
             let to_block_end = BLOCK as u64 - at % run % BLOCK as u64;
             let len = (run - at % run).min(to_block_end).min(piece.end - at) as usize;
-            self.load(tiles, (at - piece.start) as usize, len, space);
+            space.counts = self.load(tiles, (at - piece.start) as usize, 0..len, space);
             each(at, len, space);
             at += len as u64;
         }
@@ -134,43 +134,34 @@ impl<'a, R: Element> Measured<'a, R> {
         Ok(())
     }
 
-    fn load(&self, tiles: &[&[u8]], start: usize, len: usize, space: &mut Space<R>) {
+    /// Decodes what lies at `start` of the tiles to a block of the working arrays.
+    fn load(&self, tiles: &[&[u8]], start: usize, block: Range<usize>, space: &mut Space<R>) -> Counts {
         let skip = usize::from(self.has_base);
-        space.counts = Counts::default();
+        let mut counts = Counts::default();
         for (input, (stored, tile)) in self.tensor.inputs.iter().zip(tiles).enumerate() {
             let size = stored.dtype.size();
-            let bytes = &tile[start * size..(start + len) * size];
+            let bytes = &tile[start * size..(start + block.len()) * size];
             let special = if input < skip {
-                R::load(self.level, stored.dtype, bytes, &mut space.base[..len])
+                R::load(self.level, stored.dtype, bytes, &mut space.base[block.clone()])
             } else if self.has_base {
-                let vector = &mut space.vectors[input - skip][..len];
-                R::load_delta(self.level, stored.dtype, bytes, &space.base[..len], vector)
+                let vector = &mut space.vectors[input - skip][block.clone()];
+                R::load_delta(self.level, stored.dtype, bytes, &space.base[block.clone()], vector)
             } else {
-                R::load(self.level, stored.dtype, bytes, &mut space.vectors[input][..len])
+                R::load(self.level, stored.dtype, bytes, &mut space.vectors[input][block.clone()])
             };
             if special {
                 let (infinite, nan) = count_special(stored.dtype, bytes);
-                space.counts += Counts { nan, infinite, overflow: 0 };
+                counts += Counts { nan, infinite, overflow: 0 };
             }
         }
-    }
-
-    /// Adds the dot products of every pair i ≤ j.
-    fn add_dots(&self, lanes: &mut [Lanes], space: &Space<R>, len: usize) {
-        let n = self.vectors();
-        for i in 0..n {
-            for j in i..n {
-                let lane = &mut lanes[Dots::place(n, i, j)];
-                add_dot(self.level, lane, &space.vectors[i][..len], &space.vectors[j][..len]);
-            }
-        }
+        counts
     }
 
     fn measure_leaves(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         let mut leaves: BTreeMap<u64, Vec<Lanes>> = BTreeMap::new();
         self.each_block_of(range, buffers, &mut |at, len, space| {
             let lanes = leaves.entry(at / LEAF as u64).or_insert_with(|| vec![Lanes::default(); self.pairs()]);
-            self.add_dots(lanes, space, len);
+            add_dots(self.level, lanes, &space.vectors, &(0..len));
         })?;
         let mut dots = self.dots.lock().unwrap_or_else(PoisonError::into_inner);
         dots.extend(leaves.into_iter().map(|(leaf, lanes)| (leaf, lanes.into_iter().map(Lanes::total).collect())));
@@ -197,25 +188,10 @@ impl<'a, R: Element> Measured<'a, R> {
         Ok(())
     }
 
-    /// The coefficients of one row that was read.
-    fn row_coefficients(&self, tiles: &[&[u8]], start: u64, piece: &Range<u64>, space: &mut Space<R>) -> Vec<R> {
-        let row = start..start + self.tensor.row;
-        let skipped = (start - piece.start) as usize;
-        let inputs = tiles.iter().zip(&self.tensor.inputs);
-        let tiles: Vec<&[u8]> = inputs.map(|(tile, stored)| &tile[skipped * stored.dtype.size()..]).collect();
-        let mut lanes = vec![Lanes::default(); self.pairs()];
-        self.each_block(&tiles, &row, space, &mut |_, len, space| self.add_dots(&mut lanes, space, len));
-        let dots = Dots { n: self.vectors(), products: lanes.into_iter().map(Lanes::total).collect() };
-        (self.coefficients)(&dots).into_iter().map(R::of).collect()
-    }
-
     /// [base +] Σ cᵢ·vᵢ of a block, with one coefficient for each vector.
-    fn combine(&self, len: usize, space: &Space<R>, coefficients: &[R], merged: &mut [R]) {
-        merged.fill(R::ZERO);
-        for (vector, &coefficient) in space.vectors.iter().zip(coefficients) {
-            add_scaled(self.level, merged, &vector[..len], coefficient);
-        }
-        self.add_base(len, space, merged);
+    fn combine(&self, block: &Range<usize>, space: &Space<R>, coefficients: &[R], merged: &mut [R]) {
+        let base = self.has_base.then(|| &space.base[block.clone()]);
+        combine(self.level, &space.vectors, block, coefficients, base, merged);
     }
 
     /// The same with a coefficient for each column.
@@ -224,13 +200,31 @@ impl<'a, R: Element> Measured<'a, R> {
         for (vector, coefficients) in space.vectors.iter().zip(columns) {
             add_product(self.level, merged, &vector[..len], &coefficients[first..first + len]);
         }
-        self.add_base(len, space, merged);
-    }
-
-    fn add_base(&self, len: usize, space: &Space<R>, merged: &mut [R]) {
         if self.has_base {
             add_to_base(self.level, merged, &space.base[..len], R::ONE);
         }
+    }
+
+    /// Writes the rows of a piece, each loaded once: measured block by block, then merged.
+    fn merge_rows(&self, tiles: &[&[u8]], rows: usize, space: &mut Space<R>, out: &mut [u8]) -> Counts {
+        let (mut merged, mut counts, size) = ([R::ZERO; BLOCK], Counts::default(), self.tensor.dtype.size());
+        let len = self.tensor.row as usize;
+        let blocks = |start| start..len.min(start + BLOCK);
+        for (row, out) in (0..rows).zip(out.chunks_exact_mut(len * size)) {
+            let mut lanes = vec![Lanes::default(); self.pairs()];
+            for block in (0..len).step_by(BLOCK).map(blocks) {
+                counts += self.load(tiles, row * len + block.start, block.clone(), space);
+                add_dots(self.level, &mut lanes, &space.vectors, &block);
+            }
+            let dots = Dots { n: self.vectors(), products: lanes.into_iter().map(Lanes::total).collect() };
+            let coefficients: Vec<R> = (self.coefficients)(&dots).into_iter().map(R::of).collect();
+            for block in (0..len).step_by(BLOCK).map(blocks) {
+                let merged = &mut merged[..block.len()];
+                self.combine(&block, space, &coefficients, merged);
+                counts += self.store(merged, &mut out[block.start * size..block.end * size]);
+            }
+        }
+        counts
     }
 
     fn store(&self, merged: &[R], out: &mut [u8]) -> Counts {
@@ -288,30 +282,24 @@ impl<R: Element> Operation for Measured<'_, R> {
         let (start, mut space) = (range.start, self.space());
         let resolved = self.resolved.get().map_or(&[][..], Vec::as_slice);
         let whole: Vec<R> = resolved.iter().filter_map(|list| list.first().copied()).collect();
-        for piece in
-            self.tensor.pieces(range.clone(), if self.span == Span::Row { self.tensor.row as usize } else { BLOCK })
-        {
+        let unit = if self.span == Span::Row { self.tensor.row as usize } else { BLOCK };
+        for piece in self.tensor.pieces(range.clone(), unit) {
             let tiles = self.tensor.read_all(&piece, buffers)?;
-            let mut row = (u64::MAX, Vec::new());
-            let mut measuring = self.space();
+            let place = |at: u64| (at - start) as usize * size;
+            if self.span == Span::Row {
+                let rows = ((piece.end - piece.start) / self.tensor.row) as usize;
+                counts += self.merge_rows(&tiles, rows, &mut space, &mut out[place(piece.start)..place(piece.end)]);
+                continue;
+            }
             self.each_block(&tiles, &piece, &mut space, &mut |at, len, space| {
                 let merged = &mut merged[..len];
-                match self.span {
-                    Span::Tensor => self.combine(len, space, &whole, merged),
-                    Span::Column { len: columns } => {
-                        self.combine_columns((at % columns.max(1)) as usize, len, space, resolved, merged);
-                    }
-                    Span::Row => {
-                        let begins = at - at % self.tensor.row;
-                        if row.0 != begins {
-                            row = (begins, self.row_coefficients(&tiles, begins, &piece, &mut measuring));
-                        }
-                        self.combine(len, space, &row.1, merged);
-                    }
+                if let Span::Column { len: columns } = self.span {
+                    self.combine_columns((at % columns.max(1)) as usize, len, space, resolved, merged);
+                } else {
+                    self.combine(&(0..len), space, &whole, merged);
                 }
-                let place = (at - start) as usize * size;
                 counts += space.counts;
-                counts += self.store(merged, &mut out[place..place + len * size]);
+                counts += self.store(merged, &mut out[place(at)..place(at + len as u64)]);
             });
         }
         self.tensor.release(&range);
