@@ -48,9 +48,10 @@ def basis(
     rank = int(np.sum(s > (tolerance * s[0] if cut == "relative" else tolerance))) if s[0] > 0 else 0
     sign = np.where((u.sum(0) if by_columns else vt.sum(1)) < 0, -1.0, 1.0)
     u, vt = u * sign, vt * sign[:, None]
+    # S·Vᵢᵀ = Uᵀ·ΔWᵢ, where the zeros of an update stay zeros: a vote counts what is not zero, however small.
     if by_columns:
-        return Basis(u[:, :rank], np.split(s[:rank, None] * vt[:rank], len(updates), axis=1), s)
-    return Basis(vt[:rank], np.split(u[:, :rank] * s[:rank], len(updates), axis=0), s)
+        return Basis(u[:, :rank], [u[:, :rank].T @ update for update in updates], s)
+    return Basis(vt[:rank], [update @ vt[:rank].T for update in updates], s)
 
 
 def merge(
