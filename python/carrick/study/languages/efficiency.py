@@ -45,6 +45,45 @@ def efficiency(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dic
     }
 
 
+def addition(recipe: LanguagesRecipe, finished: Mapping[str, Finished], code: str) -> dict[str, Any]:
+    """Return seconds of adding a language, mean over seeds, and the quotients.
+
+    The merged model takes the training of that language alone and a merge of all; the combined one is trained again
+    on all. One training a side: its time is its cost. Clocks and resumed trainings are as of `efficiency`.
+    """
+    runs = []
+    for seed in recipe.seeds:
+        single, comb = finished[f"train-{code}-{seed}"], finished[f"train-comb-{seed}"]
+        merge = finished[f"merge-{recipe.within.id}-{seed}"]
+        own = _processor(single)
+        runs.append(
+            {
+                "wall": {
+                    "merged": single.result["wall_seconds"] + merge.result["merge_seconds"],
+                    "combined": comb.result["wall_seconds"],
+                },
+                "cpu": {
+                    "merged": None if own is None else own + merge.cpu_seconds,
+                    "combined": _processor(comb),
+                },
+            }
+        )
+    seconds = {
+        clock: {key: _mean([run[clock][key] for run in runs]) for key in ("merged", "combined")}
+        for clock in ("wall", "cpu")
+    }
+    return {
+        "seconds": seconds,
+        "quotients": {
+            clock: {
+                "faster": _over(means["combined"], means["merged"]),
+                "share": _over(means["merged"], means["combined"]),
+            }
+            for clock, means in seconds.items()
+        },
+    }
+
+
 def _of_seed(
     recipe: LanguagesRecipe, finished: Mapping[str, Finished], seed: int
 ) -> dict[str, dict[str, float | None]]:
@@ -106,8 +145,7 @@ def _quotients(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
     """
 
     def over(one: str, other: str) -> float | None:
-        first, second = seconds[one], seconds[other]
-        return None if first is None or second is None else first / second
+        return _over(seconds[one], seconds[other])
 
     return {
         "build_time": over("build_combined", "build_merged_time"),
@@ -115,3 +153,7 @@ def _quotients(seconds: Mapping[str, float | None]) -> dict[str, float | None]:
         "update": over("update_combined", "update_merged"),
         "update_share": over("update_merged", "update_combined"),
     }
+
+
+def _over(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first / second

@@ -9,7 +9,7 @@ from carrick.study.languages.wording import percent, short, signed
 from carrick.study.report import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from carrick.study.report import Verdict
 
@@ -35,6 +35,7 @@ def findings(found: Mapping[str, Any]) -> list[Finding]:
         _clusters(found),
         _update_own(found),
         _update_others(found),
+        *_addition(found),
         _cosine(found),
         _time(found),
         _cost(found),
@@ -188,6 +189,40 @@ def _update_others(found: Mapping[str, Any]) -> Finding:
     )
 
 
+def _addition(found: Mapping[str, Any]) -> list[Finding]:
+    """Return the finding on a language that is added; none of results without such a language."""
+    added = found.get("new_language")
+    if added is None:
+        return []
+    code, merged, combined = added["language"], added["merged"], added["combined"]
+    own, others = merged["changes"][code], merged["others"]
+    quotients = added["efficiency"]["quotients"]
+    return [
+        Finding(
+            "A new language can be added by training its adapter alone and merging again, at a fraction of the time "
+            "and cost of training the combined model again (abstract, section 4).",
+            _added(own, others, [quotients[clock]["faster"] for clock in ("wall", "cpu")]),
+            f"{code}, merged with the {len(merged['changes']) - 1} other languages by "
+            f"{found['rows'][found['within']]['title']}: {_apart(own)}; the others, mean: {_apart(others)}. COMB, "
+            f"trained again: {code} {signed(combined['changes'][code]['difference'])}, the others "
+            f"{signed(combined['others']['difference'])}. After the addition merged less COMB is "
+            f"{_apart(added['against_comb'])} on {code}, which is no part of the verdict. Less time and cost: "
+            f"{_clocks(quotients, 'faster')}. {_why(found)} It repeats if {code} is clearly better than before, the "
+            f"mean of the others is less than {short(ON_PAR)} lower, by the whole interval and every seed, and both "
+            "clocks show less time; it does not repeat if one of the three is clearly otherwise.",
+        )
+    ]
+
+
+def _added(own: Mapping[str, Any], others: Mapping[str, Any], faster: Sequence[float | None]) -> Verdict:
+    """Return whether the new language gained, the others did not lose, and time was saved by every known clock."""
+    quality = {_verdict(own), _verdict(others, above=-ON_PAR)}
+    saved = all(quotient > 1 for quotient in faster if quotient is not None)
+    if "does not repeat" in quality or not saved:
+        return "does not repeat"
+    return "repeats" if quality == {"repeats"} else "within the noise"
+
+
 def _cosine(found: Mapping[str, Any]) -> Finding:
     matrix = found["cosine"]["mean"]
     off = [matrix[i][j] for i in range(len(matrix)) for j in range(len(matrix)) if i < j]
@@ -199,8 +234,11 @@ def _cosine(found: Mapping[str, Any]) -> Finding:
 
 
 def _times(found: Mapping[str, Any], key: str) -> str:
+    return _clocks(found["efficiency"]["quotients"], key)
+
+
+def _clocks(quotients: Mapping[str, Any], key: str) -> str:
     """Write a quotient by both clocks; a training that was resumed has no processor time of the whole."""
-    quotients = found["efficiency"]["quotients"]
     wall, cpu = quotients["wall"][key], quotients["cpu"][key]
     return f"{wall:.1f} times by wall time, " + (
         "processor time is left out, as a training was resumed"

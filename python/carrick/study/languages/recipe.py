@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from carrick.config.typed import Recipe
+from carrick.suggestions import nearest
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -56,6 +57,12 @@ class Update(Recipe):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
+class NewLanguage(Recipe):
+    """The language that is added to models of all the others."""
+
+    language: str
+
+
 class Pace(Recipe):
     """Measured seconds of one core (a training step, a thousand rows that are scored), tokens a row, rows a language.
 
@@ -83,12 +90,31 @@ class LanguagesRecipe(Recipe):
     adapter: Adapter = Field(default_factory=Adapter)
     training: Training
     merges: list[Merge]
-    within: Merge  # of clusters, of the two levels, and of the update
+    within: Merge  # of clusters, of the two levels, of the update, and of the new language
     update: Update
+    new_language: NewLanguage | None = None  # absent: no language is added
     eval_precision: Literal["float32", "bfloat16"] = "float32"
     eval_batch_size: Count = 64
     draws: Count = 1000
     pace: Pace = Field(default_factory=Pace)
+
+    @field_validator("new_language")
+    @classmethod
+    def _addable(cls, added: NewLanguage | None, others: ValidationInfo) -> NewLanguage | None:
+        known: dict[str, str] = others.data.get("languages", {})
+        if added is None or not known:  # languages that are wrong have an error of their own
+            return added
+        code = added.language
+        if code not in known:
+            hint = nearest(code, known) or f"; the languages are {', '.join(known)}"
+            raise ValueError(f"`new_language` adds `{code}`, which is none of the languages{hint}")
+        if code == others.data.get("head_language"):
+            raise ValueError(
+                f"`new_language` adds `{code}`, whose rows the head is fitted on; add a language that nothing has seen"
+            )
+        if len(known) < 3:
+            raise ValueError("`new_language` leaves one language before the addition; merging needs two")
+        return added
 
     @model_validator(mode="after")
     def _consistent(self) -> LanguagesRecipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from carrick.study.languages import report_merging, report_scores, stages
+from carrick.study.languages import report_merging, report_new_language, report_scores, stages
 from carrick.study.languages.findings import RULE, findings
 from carrick.study.languages.wording import short
 from carrick.study.report import Findings, Report, Section
@@ -29,10 +29,19 @@ def report(results: Mapping[str, Any]) -> Report:
             Section("λ of task arithmetic", report_merging.lambdas(recipe, found)),
             Section("How alike the languages' updates are", report_merging.cosine(found)),
             Section("An update of one language", report_merging.update(found)),
+            *_addition(found),
             Section("Time and cost", report_merging.efficiency(found)),
             Section("How it was done", _method(results)),
         ],
     )
+
+
+def _addition(found: Mapping[str, Any]) -> list[Section]:
+    """Return the section on a language that is added; none of results without such a language."""
+    added = found.get("new_language")
+    if added is None:
+        return []
+    return [Section("A new language", report_new_language.new_language(found, added))]
 
 
 def _quick(results: Mapping[str, Any]) -> list[str]:
@@ -85,7 +94,8 @@ def _method(results: Mapping[str, Any]) -> list[Part]:
         "Merges work on ΔW of the adapters (`carrick.adapters.merge`), weights 1; TIES and DARE-TIES keep the full "
         "rank, KnOTS is exact, so no merge is cut down. The mean divides the sum by the number of adapters. "
         f"Clusters ({clusters}), both levels of the "
-        f"two-level merge and the update use {recipe['within']['name']}. Masks of DARE are drawn with the run's seed.",
+        f"two-level merge{', the update and the addition' if recipe.get('new_language') else ' and the update'} use "
+        f"{recipe['within']['name']}. Masks of DARE are drawn with the run's seed.",
         f"Machine: {machine['processor']}, {machine['system']}; one thread a process. Python {machine['python']}, "
         f"{libraries}.",
         "    carrick study run languages --data DATA --out studies/languages --jobs 2",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.study import plots
 from carrick.study.languages import stages
-from carrick.study.languages.wording import percent, short, signed
+from carrick.study.languages.wording import percent, short, signed, tenths
 from carrick.study.report import Figure, Table
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
     ]
     seconds = Table(
         ["seconds", "wall", "processor"],
-        [[title, _tenths(wall[key]), _tenths(cpu[key])] for title, key in rows],
+        [[title, tenths(wall[key]), tenths(cpu[key])] for title, key in rows],
         "Mean over seeds. Time is that of the longest of parallel runs, cost the sum of device seconds. Wall times "
         "feel what else runs on the machine; processor seconds of the process hardly do, and hold its start and the "
         "loading of the model." + _left_out(efficiency["resumed"]),
@@ -114,15 +114,15 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
         [
             [
                 "time, times faster",
-                _tenths(ours["wall"]["update"]),
-                _tenths(ours["cpu"]["update"]),
+                tenths(ours["wall"]["update"]),
+                tenths(ours["cpu"]["update"]),
                 f"{paper['time']:.1f}",
                 "up to 50 % less",
             ],
             [
                 "cost, times cheaper",
-                _tenths(ours["wall"]["update"]),
-                _tenths(ours["cpu"]["update"]),
+                tenths(ours["wall"]["update"]),
+                tenths(ours["cpu"]["update"]),
                 f"{paper['cost']:.1f}",
                 "over 60 % less",
             ],
@@ -137,10 +137,6 @@ def efficiency(found: Mapping[str, Any]) -> list[Part]:
         "The paper's numbers are printed beside ours; 37.5 % is its case study, Japanese among five languages.",
     )
     return [seconds, quotients]
-
-
-def _tenths(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
 
 
 def _left_out(resumed: Sequence[str]) -> str:

@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import math
-import statistics
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from carrick.study.languages import stages
+from carrick.study.languages.bootstrap import changes, difference, row_scores
 from carrick.study.languages.efficiency import efficiency
+from carrick.study.languages.new_language import new_language, rows_before
 from carrick.study.languages.scoring import LOGITS
 from carrick.study.languages.tweets import load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
+    from carrick.study.languages.bootstrap import Answers
     from carrick.study.languages.recipe import LanguagesRecipe
     from carrick.study.stage import Finished
 
-    # Predicted classes of a row of the report: language → (rows, seeds).
-    Answers = dict[str, NDArray[np.int64]]
-
 CLUSTERS = "clusters"
-_BOOTSTRAP_SEED = 0
 
 
 def found(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]:
     """Return every number of the report as plain data."""
+    codes = list(recipe.languages)
     labels = {
         code: np.array(load(finished[f"data-{code}"].folder, "test")[1], dtype=np.int64)
         for code in recipe.languages
     }
     answers = {name: _answers(recipe, finished, name) for name in row_names(recipe)}
-    rows = {name: _scores(recipe, labels, answers[name]) for name in answers}
+    rows = {name: row_scores(recipe, labels, answers[name]) for name in answers}
     for name, row in rows.items():
         row["title"] = titles(recipe)[name]
         if name != stages.COMBINED:
-            row["against_comb"] = _difference(recipe, labels, answers[stages.COMBINED], answers[name])
+            row["against_comb"] = difference(recipe, labels, answers[stages.COMBINED], answers[name], codes)
+    apart = {before: _answers(recipe, finished, before) for before, _ in rows_before(recipe).values()}
     merged = [name for name in rows if is_whole_merge(recipe, name)]
     return {
         "data": {code: dict(finished[f"data-{code}"].result["rows"]) for code in recipe.languages},
@@ -48,7 +46,11 @@ def found(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str
         "within": recipe.within.id,
         "best_merge": max(merged, key=lambda name: rows[name]["overall"]["macro_f1"]["mean"]),
         "pairs": [
-            {"first": first, "second": second, **_difference(recipe, labels, answers[first], answers[second])}
+            {
+                "first": first,
+                "second": second,
+                **difference(recipe, labels, answers[first], answers[second], codes),
+            }
             for first, second in _pairs(recipe)
             if first in answers and second in answers
         ],
@@ -62,7 +64,12 @@ def found(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str
         "cosine": _cosine(recipe, finished),
         "same_adapters": _same(recipe, finished),
         "efficiency": efficiency(recipe, finished),
-        "update": _update(recipe, labels, answers),
+        "update": {
+            "language": recipe.update.language,
+            "share": recipe.update.share,
+            "changes": changes(recipe, labels, answers[stages.BEFORE_UPDATE], answers[recipe.within.id]),
+        },
+        "new_language": new_language(recipe, finished, labels, answers | apart),
         "losses": _losses(recipe, finished),
     }
 
@@ -138,85 +145,6 @@ def _answers(recipe: LanguagesRecipe, finished: Mapping[str, Finished], name: st
     return answers
 
 
-def _scores(
-    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], answers: Answers
-) -> dict[str, Any]:
-    """Scores per language and overall: mean over seeds, standard error over rows, spread over seeds."""
-    from carrick.evaluate.metrics.classification import macro_f1, scores  # noqa: PLC0415
-    from carrick.evaluate.statistics import bootstrap_interval  # noqa: PLC0415
-
-    classes = len(recipe.labels)
-
-    def mean_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-        """Mean over the seeds of the macro F1 on the same rows."""
-        return float(np.mean([macro_f1(truth, column, classes) for column in predicted.T]))
-
-    names = ("macro_f1", "macro_precision", "macro_recall", "accuracy")
-    languages: dict[str, Any] = {}
-    for code, predicted in answers.items():
-        each = [scores(labels[code], column, range(classes)) for column in predicted.T]
-        languages[code] = {name: _over_seeds([float(one[name]) for one in each]) for name in names}  # type: ignore[literal-required]
-        low, high, error = bootstrap_interval(
-            mean_f1, labels[code], predicted, seed=_BOOTSTRAP_SEED, draws=recipe.draws
-        )
-        languages[code]["macro_f1"] |= {"row_error": error, "low": low, "high": high}
-    overall = {}
-    for name in names:
-        by_seed = zip(*(languages[code][name]["seeds"] for code in languages), strict=True)
-        overall[name] = _over_seeds([statistics.fmean(values) for values in by_seed])
-    # The languages' rows are drawn apart: variances of a mean of independent numbers add up.
-    errors = [languages[code]["macro_f1"]["row_error"] for code in languages]
-    overall["macro_f1"]["row_error"] = math.sqrt(sum(error**2 for error in errors)) / len(errors)
-    return {"languages": languages, "overall": overall}
-
-
-def _over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    return {
-        "mean": statistics.fmean(values),
-        "seed_spread": statistics.stdev(values) if len(values) > 1 else None,
-        "seeds": list(values),
-    }
-
-
-def _pooled(
-    labels: Mapping[str, NDArray[np.int64]], answers: Answers, seeds: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of all languages one below the other: (language, label), and the answers of each seed."""
-    keys = [
-        np.stack([np.full(len(labels[code]), place), labels[code]], axis=1)
-        for place, code in enumerate(answers)
-    ]
-    # The base without adapter has no seeds: the same answers stand against each of the others'.
-    columns = [np.broadcast_to(each, (len(each), seeds)) for each in answers.values()]
-    return np.concatenate(keys), np.concatenate(columns)
-
-
-def _difference(
-    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], first: Answers, second: Answers
-) -> dict[str, Any]:
-    """Overall macro F1 of the second row less the first on the same rows and seeds, by the paired bootstrap."""
-    from carrick.evaluate.metrics.classification import macro_f1  # noqa: PLC0415
-    from carrick.evaluate.statistics import paired_bootstrap  # noqa: PLC0415
-
-    classes, count, seeds = len(recipe.labels), len(recipe.languages), len(recipe.seeds)
-
-    def by_seed(keys: NDArray[np.int64], predicted: NDArray[np.int64]) -> list[float]:
-        chosen = [keys[:, 0] == place for place in range(count)]
-        return [
-            float(np.mean([macro_f1(keys[rows, 1], column[rows], classes) for rows in chosen]))
-            for column in predicted.T
-        ]
-
-    def overall(keys: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-        return statistics.fmean(by_seed(keys, predicted))
-
-    keys, one = _pooled(labels, first, seeds)
-    _, other = _pooled(labels, second, seeds)
-    result = paired_bootstrap(overall, one, other, keys, seed=_BOOTSTRAP_SEED, draws=recipe.draws)
-    apart = [b - a for a, b in zip(by_seed(keys, one), by_seed(keys, other), strict=True)]
-    return {**result._asdict(), "seeds": apart}
-
-
 def _friedman(recipe: LanguagesRecipe, rows: Mapping[str, Any]) -> dict[str, Any] | None:
     """Friedman's test over the rows of the main table; the languages are the blocks."""
     from carrick.evaluate.statistics import friedman, nemenyi  # noqa: PLC0415
@@ -275,34 +203,6 @@ def _same(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> list[dic
             ]
             pairs.append({"rows": [name, twin], "equal": [one == other for one, other in sums]})
     return pairs
-
-
-def _update(
-    recipe: LanguagesRecipe, labels: Mapping[str, NDArray[np.int64]], answers: Mapping[str, Answers]
-) -> dict[str, Any]:
-    """Return what more rows of one language did to the merged adapter, language by language."""
-    from carrick.evaluate.metrics.classification import macro_f1  # noqa: PLC0415
-    from carrick.evaluate.statistics import paired_bootstrap  # noqa: PLC0415
-
-    classes = len(recipe.labels)
-
-    def mean_f1(truth: NDArray[np.int64], predicted: NDArray[np.int64]) -> float:
-        return float(np.mean([macro_f1(truth, column, classes) for column in predicted.T]))
-
-    before, after = answers[stages.BEFORE_UPDATE], answers[recipe.within.id]
-    changes = {
-        code: {
-            **paired_bootstrap(
-                mean_f1, before[code], after[code], labels[code], seed=_BOOTSTRAP_SEED, draws=recipe.draws
-            )._asdict(),
-            "seeds": [
-                macro_f1(labels[code], new, classes) - macro_f1(labels[code], old, classes)
-                for old, new in zip(before[code].T, after[code].T, strict=True)
-            ],
-        }
-        for code in recipe.languages
-    }
-    return {"language": recipe.update.language, "share": recipe.update.share, "changes": changes}
 
 
 def _losses(recipe: LanguagesRecipe, finished: Mapping[str, Finished]) -> dict[str, Any]:

@@ -19,6 +19,16 @@ NO_ADAPTER, INDIVIDUAL, COMBINED, COMBINED_HALF, TWO_LEVEL, BEFORE_UPDATE = (
 )  # fmt: skip
 
 
+def merged_without(code: str) -> str:
+    """Name of the row that merges all languages but one: the model before that language is added."""
+    return f"without-{code}"
+
+
+def combined_without(code: str) -> str:
+    """Name of the row that is trained on all languages but one."""
+    return f"{COMBINED}-without-{code}"
+
+
 class Build:
     """Stages of one recipe over one folder of data.
 
@@ -39,7 +49,7 @@ class Build:
         """Return every stage."""
         stages = [*self._prepared(), self._head(), self._score(NO_ADAPTER, None, self._codes)]
         for seed in self._recipe.seeds:
-            stages += [*self._trained(seed), *self._merged(seed), *self._scored(seed)]
+            stages += [*self._trained(seed), *self._merged(seed), *self._scored(seed), *self._without(seed)]
         return stages
 
     def _prepared(self) -> list[Stage]:
@@ -151,8 +161,27 @@ class Build:
         )
         return [*stages, alike]
 
-    def _merge(self, merge: Merge, name: str, seed: int, adapters: Sequence[str]) -> Stage:
-        pace = self._recipe.pace
+    def _without(self, seed: int) -> list[Stage]:
+        """Stages of the models before a language is added; those after it are all languages' own."""
+        recipe = self._recipe
+        if recipe.new_language is None:
+            return []
+        added = recipe.new_language.language
+        others = [code for code in self._codes if code != added]
+        merged, combined = f"{merged_without(added)}-{seed}", f"{combined_without(added)}-{seed}"
+        adapters = [f"train-{code}-{seed}" for code in others]
+        return [
+            self._train(f"train-{combined}", others, recipe.training.steps * len(others), seed),
+            self._merge(recipe.within, merged_without(added), seed, adapters, others),
+            self._score(combined, f"train-{combined}", self._codes),
+            self._score(merged, f"merge-{merged}", self._codes),
+        ]
+
+    def _merge(
+        self, merge: Merge, name: str, seed: int, adapters: Sequence[str], codes: Sequence[str] | None = None
+    ) -> Stage:
+        """Return a merge; λ is chosen on the validation rows of ``codes``, all languages by default."""
+        pace, codes = self._recipe.pace, self._codes if codes is None else list(codes)
         params: dict[str, Any] = {
             # What a row is called in the report is no part of what it is.
             "merge": merge.model_dump(exclude={"name"}, exclude_none=True),
@@ -162,11 +191,11 @@ class Build:
         needs = tuple(adapters)
         work = Work(data=f"{len(adapters)} adapters", seconds=8)
         if merge.lambdas is not None:
-            params |= {"languages": self._codes, **self._inference()}
-            needs = (*needs, "head", *(f"data-{code}" for code in self._codes))
-            rows = len(merge.lambdas) * len(self._codes) * pace.validation_rows
+            params |= {"languages": codes, **self._inference()}
+            needs = (*needs, "head", *(f"data-{code}" for code in codes))
+            rows = len(merge.lambdas) * len(codes) * pace.validation_rows
             work = Work(
-                data=f"{len(merge.lambdas)} λ on the validation rows of {len(self._codes)} languages",
+                data=f"{len(merge.lambdas)} λ on the validation rows of {len(codes)} languages",
                 tokens=round(rows * pace.tokens),
                 seconds=rows / 1000 * pace.thousand_rows + 2 * len(merge.lambdas),
             )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.study import made_up
 from carrick.study.base_model import MADE_UP
-from carrick.study.languages.recipe import LanguagesRecipe, Pace
+from carrick.study.languages.recipe import LanguagesRecipe, NewLanguage, Pace
 from carrick.study.languages.stages import Build
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def quick(recipe: LanguagesRecipe) -> LanguagesRecipe:
             "training": training,
             "adapter": recipe.adapter.model_copy(update={"rank": 4, "alpha": 8.0}),
             "merges": task_arithmetic,
+            "new_language": recipe.new_language and NewLanguage(language="fr"),
             "eval_precision": "float32",
             "draws": 50,
             "pace": Pace(

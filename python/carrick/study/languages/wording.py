@@ -48,3 +48,14 @@ def p_value(value: float) -> str:
     ('< .001', '.031')
     """
     return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def tenths(value: float | None) -> str:
+    """Write seconds or a quotient of them; a dash where they are not known.
+
+    Examples
+    --------
+    >>> tenths(5.46), tenths(None)
+    ('5.5', '–')
+    """
+    return "–" if value is None else f"{value:.1f}"
