@@ -11,7 +11,7 @@ import pytest
 
 from carrick.errors import CarrickError, ConfigError
 from carrick.study import report_study, run_study
-from carrick.study.layer_swap import corpora, indicators, made_up, numbers, texts
+from carrick.study.layer_swap import corpora, indicators, made_up, numbers, texts, turns
 from carrick.study.layer_swap.held_out import HeldOut
 from carrick.study.layer_swap.models import models
 from carrick.study.layer_swap.packing import SEPARATOR, pack
@@ -176,6 +176,30 @@ def test_the_recipe_has_every_row_of_the_issue() -> None:
     }
 
 
+def test_lower_rates_change_nothing_but_the_rate_of_simultaneous_training() -> None:
+    full = recipe()
+    without = full.model_copy(update={"rate_factors": []})
+    known = {model.name for model in models(without)}
+    added = {model.name: model for model in models(full) if model.name not in known}
+    assert [model for model in models(full) if model.name in known] == models(without)
+    assert set(added) == {
+        f"{kind}-simultaneous-c-k1-x{x}-s0" for kind in ("full", "lora") for x in (0.3, 0.1)
+    }
+    by_name = {model.name: model for model in models(without)}
+    for name, model in added.items():
+        usual = training_recipe(by_name[f"{model.kind}-simultaneous-c-k1-s0"], full)
+        usual["training"]["learning_rate"] *= 0.3 if "x0.3" in name else 0.1
+        assert training_recipe(model, full) == usual, name
+
+
+@pytest.mark.parametrize("factor", [0, 1, 3])
+def test_a_factor_that_lowers_no_rate_is_refused(tmp_path: Path, factor: float) -> None:
+    text = find("layer-swap").recipe_file.read_text().replace("[0.3, 0.1]", f"[{factor}]")
+    (tmp_path / "recipe.yml").write_text(text)
+    with pytest.raises(ConfigError, match="rate_factors"):
+        find("layer-swap").recipe(tmp_path / "recipe.yml")
+
+
 def test_steps_that_turns_do_not_divide_are_refused(tmp_path: Path) -> None:
     text = find("layer-swap").recipe_file.read_text().replace("steps: 100", "steps: 75")
     (tmp_path / "recipe.yml").write_text(text)
@@ -204,7 +228,7 @@ def row(key: str, loss: float, *, selection: float | None = None, texts_: int = 
 
     sets = {name: losses(loss) for name in ("german_math", "msvamp_de", "mgsm_de", "math_en", "general_de")}
     sets["selection"] = losses(loss if selection is None else selection)
-    return Row(kind, family, partition[0] if partition else None, None, (key,), sets)
+    return Row(kind, family, partition[0] if partition else None, None, 1.0, (key,), sets)
 
 
 def test_the_partition_is_chosen_on_the_selection_texts_and_never_z() -> None:
@@ -238,6 +262,18 @@ def test_correlation_within_a_kind_forgets_the_difference_between_kinds() -> Non
     assert indicators.correlation([*full, *lora], "s")["pearson"] > 0.99
     centred = [*indicators.centred(full), *indicators.centred(lora)]
     assert indicators.correlation(centred, "s")["pearson"] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_losses_are_told_apart_by_whose_turn_it_was(k: int) -> None:
+    """As the training takes turns; math losses fall from 4 by the step, German ones rise from 100."""
+    switching = pytest.importorskip("carrick.train.switching")
+    sides = [switching.side_of_step(step, k) for step in range(40)]
+    losses = [4 - step if side == "task" else 100 + step for step, side in enumerate(sides)]
+    ends = turns.ends_of_sides(losses, k)
+    for name, side in (("math", "task"), ("german", "language")):
+        own = [loss for loss, whose in zip(losses, sides, strict=True) if whose == side]
+        assert ends[name] == (pytest.approx(sum(own[:4]) / 4), pytest.approx(sum(own[-4:]) / 4))
 
 
 # --- the whole study
@@ -296,6 +332,41 @@ def test_the_scores_are_those_of_an_independent_computation(done: StudyRun) -> N
     assert scored["scores"]["german_math"]["bits_per_byte"] == pytest.approx(
         loss / size / math.log(2), rel=1e-4
     )
+
+
+def test_simultaneous_training_at_a_lower_rate_is_reported_and_never_chosen(done: StudyRun) -> None:
+    record = json.loads(
+        (done.out / "stages" / "lora-simultaneous-c-k1-x0.5-s0" / "model" / "training.json").read_text()
+    )
+    assert record["recipe"]["training"]["learning_rate"] == pytest.approx(1.5e-3)
+    numbers_ = found(done)
+    (turn,) = (one for one in numbers_["turns"] if one["row"] == "lora/simultaneous_rate/C/k1/x0.5")
+    # Two steps a side, math first: the first and the last fifth are a step each.
+    losses = [loss for _, loss in record["losses"]]
+    assert (turn["math"], turn["german"]) == (losses[::2], losses[1::2])
+    slower = {row["row"]: row for row in numbers_["rows"]}["lora/simultaneous_rate/C/k1/x0.5"]
+    base = numbers_["rows"][0]["scores"]["german_math"]["perplexity"]
+    compared = numbers_["comparisons"]["lora/simultaneous_rate/C/k1/x0.5 against base"]
+    ratio = slower["scores"]["german_math"]["perplexity"] / base
+    assert compared["difference"] == pytest.approx(math.log(ratio))
+    assert not any("rate" in key for best in numbers_["chosen"].values() for key in best.values())
+    assert not any("k1 against k1" in name for name in compared)  # only k is compared there
+    text = (done.out / "report" / "report.md").read_text()
+    assert "Simultaneous training and its learning rate" in text
+    assert "simultaneous C, k = 1, rate × 0.5" in text
+
+
+def test_results_without_the_rates_are_still_reported(done: StudyRun, tmp_path: Path) -> None:
+    written = json.loads((done.out / "report" / "results.json").read_text())
+    del written["found"]["turns"]
+    written["found"]["rows"] = [
+        row for row in written["found"]["rows"] if row["family"] != "simultaneous_rate"
+    ]
+    for row in written["found"]["rows"]:
+        del row["rate_factor"]
+    (tmp_path / "results.json").write_text(json.dumps(written))
+    report_study("layer-swap", tmp_path / "results.json", tmp_path)
+    assert "its learning rate" not in (tmp_path / "report.md").read_text()
 
 
 def test_the_report_comes_from_results_json_alone(done: StudyRun, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ _COLOURS = {
     "swap_embeddings": BLUE,
     "swap_cpt": BLUE,
     "simultaneous": GREEN,
+    "simultaneous_rate": GREEN,
     "average": ORANGE,
     "ties": ORANGE,
     "mixing": PURPLE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Model:
         Partition, and which side of it trains (or stays, after a reset).
     steps_per_switch
         Of simultaneous training.
+    rate_factor
+        What the learning rate of its kind is multiplied by.
     embeddings
         Expert that gives the embeddings in a swap.
     """
@@ -50,6 +52,7 @@ class Model:
     partition: str | None = None
     side: Literal["task", "language"] | None = None
     steps_per_switch: int | None = None
+    rate_factor: float = 1.0
     embeddings: Literal["task", "language", "average"] = "task"
 
     @property
@@ -64,6 +67,7 @@ def models(recipe: LayerSwap) -> list[Model]:
     for seed in recipe.seeds:
         for kind in recipe.kinds:
             found += models_of(recipe.simultaneous, kind, seed)
+            found += _lower_rates(recipe, kind, seed)
             if kind == "full":
                 found += _full_only(recipe, seed)
     return found
@@ -123,6 +127,18 @@ def _simultaneous(settings: Simultaneous, kind: Kind, seed: int) -> Iterator[Mod
                 partition=p,
                 steps_per_switch=k,
             )
+
+
+def _lower_rates(recipe: LayerSwap, kind: Kind, seed: int) -> Iterator[Model]:
+    """Yield simultaneous training of the ablated partition at lower learning rates; a family that is never chosen."""
+    settings = recipe.simultaneous
+    once = settings.model_copy(
+        update={"partitions": [settings.ablated], "steps_per_switch": settings.steps_per_switch[:1]}
+    )
+    for factor in recipe.rate_factors:
+        for model in _simultaneous(once, kind, seed):
+            name = f"{model.name.removesuffix(f'-s{seed}')}-x{factor:g}-s{seed}"
+            yield replace(model, name=name, family="simultaneous_rate", rate_factor=factor)
 
 
 def _full_only(recipe: LayerSwap, seed: int) -> Iterator[Model]:

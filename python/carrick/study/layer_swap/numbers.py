@@ -8,6 +8,7 @@ from carrick.study.layer_swap.corpora import SELECTION
 from carrick.study.layer_swap.indicators import indicators
 from carrick.study.layer_swap.models import models
 from carrick.study.layer_swap.rows import GERMAN_MATH, Row, collect, described, difference, find
+from carrick.study.layer_swap.turns import losses_of_sides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,7 @@ def results(recipe: LayerSwap, finished: Mapping[str, Finished]) -> dict[str, An
         "friedman": _friedman(rows, chosen),
         "indicators": indicators(recipe, rows),
         "training": _training(recipe, finished),
+        "turns": losses_of_sides(rows, finished),
     }
 
 
@@ -74,6 +76,9 @@ def compare(rows: Sequence[Row], chosen: Mapping[str, Mapping[str, str]], draws:
             add(f"{kind}: freeze {p} against all", f"{kind}/math", f"{kind}/math_partial/{p}", MATH_EN)
             add(f"{kind}: reset {p} against all", f"{kind}/math", f"{kind}/reset/{p}", MATH_EN)
         add(f"{kind}: swap against base", "base/base", swap)
+        for row in rows:
+            if row.kind == kind and row.family.startswith("simultaneous"):
+                add(f"{row.key} against base", "base/base", row.key)
         for k in _switches(rows, kind):
             first = f"{kind}/simultaneous/{k[0]}/k{k[1]}"
             add(f"{kind}: k{k[2]} against k{k[1]}", first, f"{kind}/simultaneous/{k[0]}/k{k[2]}")
@@ -98,7 +103,7 @@ def _switches(rows: Sequence[Row], kind: str) -> list[tuple[str, int, int]]:
     """Partition, smallest k and a larger one, where several were tried."""
     tried: dict[str, list[int]] = {}
     for row in rows:
-        if row.kind == kind and row.partition and row.steps_per_switch:
+        if (row.kind, row.family) == (kind, "simultaneous") and row.partition and row.steps_per_switch:
             tried.setdefault(row.partition, []).append(row.steps_per_switch)
     return [(p, min(ks), k) for p, ks in tried.items() for k in sorted(ks)[1:]]
 

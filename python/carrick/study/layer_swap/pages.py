@@ -45,6 +45,7 @@ def report(results: Mapping[str, Any]) -> Report:
         Section("Best of A, B, C", [_chosen(found)]),
         Section("Freeze against train, then reset", _freeze(found)),
         Section("Steps between switches", [_switches(found)]),
+        *_dynamics(found, recipe),
         Section("Merge indicators", _indicators(found)),
         Section("Corpora and training", _setting(found, recipe)),
     ]
@@ -151,6 +152,36 @@ def _switches(found: Mapping[str, Any]) -> Table:
         cells,
         "Simultaneous partition SFT: the number of gradient steps between two switches, perplexity.",
     )
+
+
+def _dynamics(found: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Section]:
+    """Return whether simultaneous training itself falls or rises, and what lower learning rates do to it."""
+    if not found.get("turns"):  # results of before these were kept
+        return []
+    by_key = {row["row"]: row for row in found["rows"]}
+    rates = {"full": recipe["sft"]["learning_rate"], "lora": recipe["lora"]["learning_rate"]}
+    cells = []
+    for turn in found["turns"]:
+        row = by_key[turn["row"]]
+        cells.append(
+            [
+                row["kind"],
+                row["partition"],
+                str(row["steps_per_switch"]),
+                f"{rates[row['kind']] * row['rate_factor']:g}",
+                *(f"{turn[side][0]:.2f} → {turn[side][1]:.2f}" for side in ("math", "german")),
+                f"{row['scores']['german_math']['perplexity']:.1f}",
+                percent(found["comparisons"][f"{turn['row']} against base"]),
+            ]
+        )
+    table = Table(
+        ["", "partition", "k", "rate", "math loss", "German loss", "German math", "against the base"],
+        cells,
+        "Simultaneous training at k steps a switch and several learning rates. Training loss on each side's own rows, "
+        "in nats a token: means of the first and of the last fifth of its steps, whose rows differ but are the same "
+        "in every line. Perplexity on German math, and its change from the base's with the paired 95 % interval.",
+    )
+    return [Section("Simultaneous training and its learning rate", [table])]
 
 
 def _indicators(found: Mapping[str, Any]) -> list[str | Table | Figure]:

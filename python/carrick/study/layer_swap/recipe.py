@@ -56,7 +56,10 @@ class Simultaneous(Recipe):
 
 
 class LayerSwap(Recipe):
-    """The study: one base, experts trained by SFT in full and as LoRA, everything that is made of them."""
+    """The study: one base, experts trained by SFT in full and as LoRA, everything that is made of them.
+
+    Simultaneous training of the ablated partition is also tried at the learning rate times each of `rate_factors`.
+    """
 
     toy: Toy = Toy()
     pretraining: Training
@@ -64,6 +67,7 @@ class LayerSwap(Recipe):
     lora: Lora = Lora()
     kinds: list[Kind]
     simultaneous: Simultaneous
+    rate_factors: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
     continual_pretraining: bool = True
     ties_density: Annotated[float, Field(gt=0, le=1)] = 0.5
     seeds: list[int]

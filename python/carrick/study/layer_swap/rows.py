@@ -33,7 +33,7 @@ class Row:
 
     Attributes
     ----------
-    kind, family, partition, steps_per_switch
+    kind, family, partition, steps_per_switch, rate_factor
         What they have in common; the base's kind and family are ``base``.
     names
         The models, one a seed.
@@ -45,6 +45,7 @@ class Row:
     family: str
     partition: str | None
     steps_per_switch: int | None
+    rate_factor: float
     names: tuple[str, ...]
     losses: Mapping[str, NDArray[np.float64]]
 
@@ -56,6 +57,7 @@ class Row:
             self.family,
             self.partition,
             self.steps_per_switch and f"k{self.steps_per_switch}",
+            f"x{self.rate_factor:g}" if self.rate_factor != 1 else None,
         )
         return "/".join(part for part in parts if part)
 
@@ -67,13 +69,21 @@ class Row:
 
 def collect(recipe: LayerSwap, finished: Mapping[str, Finished]) -> list[Row]:
     """Read the scores of all models and put those of different seeds together; the base comes first."""
-    groups: dict[tuple[Any, ...], list[str]] = {("base", "base", None, None): ["base"]}
+    groups: dict[tuple[Any, ...], list[str]] = {("base", "base", None, None, 1.0): ["base"]}
     for model in models(recipe):
-        common = (model.kind, model.family, model.partition, model.steps_per_switch)
+        common = (model.kind, model.family, model.partition, model.steps_per_switch, model.rate_factor)
         groups.setdefault(common, []).append(model.name)
     return [
-        Row(kind, family, partition, k, tuple(names), _losses([finished[f"score-{n}"].folder for n in names]))
-        for (kind, family, partition, k), names in groups.items()
+        Row(
+            kind,
+            family,
+            partition,
+            k,
+            factor,
+            tuple(names),
+            _losses([finished[f"score-{n}"].folder for n in names]),
+        )
+        for (kind, family, partition, k, factor), names in groups.items()
     ]
 
 
@@ -98,6 +108,7 @@ def described(row: Row, seed: int, draws: int) -> dict[str, Any]:
         "family": row.family,
         "partition": row.partition,
         "steps_per_switch": row.steps_per_switch,
+        "rate_factor": row.rate_factor,
         "scores": scores,
     }
 

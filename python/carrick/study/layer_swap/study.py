@@ -36,6 +36,7 @@ def quick(recipe: LayerSwap) -> LayerSwap:
             "simultaneous": Simultaneous(
                 partitions=["C"], steps_per_switch=[1, 2], ablated="C", ablated_kinds=["full"]
             ),
+            "rate_factors": [0.5],
             "seeds": [0],
             "draws": 20,
         }

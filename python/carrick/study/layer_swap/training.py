@@ -35,7 +35,7 @@ def training_recipe(model: Model, recipe: LayerSwap) -> dict[str, Any]:
     sft = recipe.sft
     rows = sft.steps * sft.batch_size
     rate = sft.learning_rate if model.kind == "full" else recipe.lora.learning_rate
-    training = _training(recipe, sft, rate, seed=model.seed)
+    training = _training(recipe, sft, rate * model.rate_factor, seed=model.seed)
     training["steps"] = sft.steps * len(model.data)
     content: dict[str, Any] = {"base": f"@{BASE}/model", "task": "causal", "training": training}
     if model.way == "simultaneous":

@@ -20,6 +20,7 @@ LABELS = {
     "swap_embeddings": "layer swap, German embeddings",
     "swap_cpt": "layer swap, CPT",
     "simultaneous": "simultaneous",
+    "simultaneous_rate": "simultaneous",
     "math_partial": "math expert, frozen",
     "language_partial": "German expert, frozen",
     "reset": "math expert, reset",
@@ -35,4 +36,6 @@ def label(row: Mapping[str, Any]) -> str:
     text = LABELS[row["family"]]
     if row["partition"]:
         text += f" {row['partition']}"
-    return f"{text}, k = {row['steps_per_switch']}" if row["steps_per_switch"] else text
+    if row["steps_per_switch"]:
+        text += f", k = {row['steps_per_switch']}"
+    return f"{text}, rate × {row['rate_factor']:g}" if row["family"] == "simultaneous_rate" else text
