@@ -57,7 +57,10 @@ def read_text(text: str, file: str) -> list[Node]:
     except RecursionError:
         raise start.error(f"lists and mappings nest too deeply; {MAX_DEPTH} levels are allowed") from None
     if not trees:
-        raise start.error("the configuration is empty; it needs at least `merge_method` and `models`")
+        raise start.error(
+            "the configuration is empty; a merge needs at least `merge_method` and `models`, a training `base`, `data` "
+            "and `training`"
+        )
     return trees
 
 
