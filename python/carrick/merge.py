@@ -28,6 +28,7 @@ from carrick.report import MergeReport
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from carrick.adapters.merging.plan import AdapterPlan
     from carrick.finish import Companions
     from carrick.plan import ShardSize
     from carrick.progress import Progress
@@ -137,18 +138,22 @@ def merge(
     engine = EngineOptions(allowed, threads, read, check_finite)
     _check(engine)
     if plan is None and config is not None and _has_models_that_are_adapters(config):
-        from carrick.adapters.configured import merge_configured, refuse_for_adapters  # noqa: PLC0415
+        from carrick.adapters import configured  # noqa: PLC0415
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
 
-        refuse_for_adapters(
-            shard_size=shard_size, hash_inputs=hash_inputs, keep_intermediates=keep_intermediates
-        )
+        configured.refuse_for_adapters(shard_size=shard_size, hash_inputs=hash_inputs)
         how = Engine(allowed, threads, download=download, progress=listener(progress))
-        return merge_configured(config, target, how, seed=seed, force=force, dry_run=dry_run)
+        if dry_run:
+            return configured.report_of(configured.plan_configured(config, target, how, seed=seed), target)
+        return configured.merge_configured(
+            config, target, how, seed=seed, force=force, keep=keep_intermediates
+        )
     report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
     run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:
         _refuse_beside_plan(config=config, seed=seed, shard_size=shard_size)
+        if not isinstance(plan, Plan | str | Path):
+            raise ConfigError("the plan is none of a merge of checkpoints: merge its configuration instead")
         run.saved(plan if isinstance(plan, Plan) else load_plan(plan))
     elif config is None:
         raise ConfigError("nothing to merge: give a configuration or a saved plan")
@@ -167,7 +172,7 @@ def plan(
     shard_size: str | int | None = None,
     seed: int | None = None,
     download: bool = False,
-) -> Plan:
+) -> Plan | AdapterPlan:
     """Plan a merge from headers alone: what would run, to print, save, or pass to :func:`merge`.
 
     Parameters
@@ -180,7 +185,8 @@ def plan(
     Returns
     -------
     Plan
-        Of the output; the plans of a configuration's named documents are left out.
+        Of the output; the plans of a configuration's named documents are left out. Of a merge of adapters an
+        `AdapterPlan`, which is shown and not run.
 
     Raises
     ------
@@ -197,14 +203,17 @@ def plan_documents(
     shard_size: str | int | None = None,
     seed: int | None = None,
     download: bool = False,
-) -> list[Plan]:
+) -> list[Plan] | list[AdapterPlan]:
     """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
-    if _has_models_that_are_adapters(config):
-        raise ConfigError(
-            "the models are adapters, whose merge is not planned ahead: `carrick merge --dry-run` checks it"
-        )
-    size = _shard_size(shard_size)
     target = None if out is None else Path(out).expanduser().absolute()
+    if _has_models_that_are_adapters(config):
+        from carrick.adapters.configured import plan_configured, refuse_for_adapters  # noqa: PLC0415
+        from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
+
+        refuse_for_adapters(shard_size=shard_size)
+        how = Engine(budget(None, container_limit(), memory_in_use())[0], download=download)
+        return plan_configured(config, target, how, seed=seed)
+    size = _shard_size(shard_size)
     plans = Series(config, target, shard_size=size, seed=seed, download=download).plans()
     for each in plans:
         companions(each)

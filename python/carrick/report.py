@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from carrick.adapters.merging.plan import AdapterPlan
     from carrick.plan import Plan
 
 
@@ -59,7 +60,7 @@ class MergeReport:
     read: str = ""
     write: str = ""
     dry_run: bool = False
-    plans: list[Plan] = field(default_factory=list, repr=False)
+    plans: Sequence[Plan | AdapterPlan] = field(default_factory=list, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, without the plans."""

@@ -82,12 +82,16 @@ def quantised(base, _):
 
 def of_nan(_, folder):
     spoil(folder, lambda t: t[f"{KEY}.lora_A.weight"].__setitem__((0, 0), np.nan))
-    return [f"{FIRST}.weight", "NaN"]
+    return [
+        str(folder / "adapter_model.safetensors"),
+        f"{KEY}.lora_A.weight",
+        "NaN or infinities; train the adapter",
+    ]
 
 
 def of_infinity(_, folder):
     spoil(folder, lambda t: t[f"{KEY}.lora_B.weight"].__setitem__((3, 1), np.inf))
-    return [f"{FIRST}.weight", "infinities"]
+    return [str(folder / "adapter_model.safetensors"), f"{KEY}.lora_B.weight", "NaN or infinities"]
 
 
 def a_tied_head(base, folder):

@@ -9,7 +9,7 @@ import pytest
 
 from adapters.merging import FILE, SHAPES, Lora, Q, lora
 from carrick.cli import main
-from oracles.files import read_file, write_file
+from oracles.files import read_file, write_file, write_model
 
 FIRST = Q.format(0)
 KEY = f"base_model.model.{FIRST}"
@@ -159,9 +159,33 @@ METHODS = {
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_numbers_that_are_none(method, value, letter, *, pair, tmp_path, capfd):
-    """The error names the tensor, whichever way the method takes."""
-    spoil(pair[1], lambda t: t[f"{KEY}.lora_{letter}.weight"].__setitem__((0, 1), value))
-    refused(tmp_path, capfd, [*pair, *METHODS[method]], [FIRST, "NaN" if np.isnan(value) else "infinit"])
+    """The error names the adapter's file and the tensor, whichever way the method takes."""
+    key = f"{KEY}.lora_{letter}.weight"
+    spoil(pair[1], lambda t: t[key].__setitem__((0, 1), value))
+    refused(tmp_path, capfd, [*pair, *METHODS[method]], [str(pair[1] / FILE), repr(key), "NaN or infinities"])
+
+
+@pytest.mark.parametrize("method", [(), ("--method", "ties", "--density", "0.5")], ids=str)
+def test_numbers_that_are_none_into_the_base(method, pair, tmp_path, capfd):
+    base = write_model(
+        tmp_path / "base", {f"{path}.weight": np.ones(s, np.float32) for path, s in SHAPES.items()}
+    )
+    spoil(pair[1], lambda t: t[f"{KEY}.lora_B.weight"].__setitem__((0, 1), np.nan))
+    words = [str(pair[1] / FILE), f"{KEY}.lora_B.weight", "NaN or infinities; train the adapter again"]
+    refused(tmp_path, capfd, [*pair, *method, "--base", base, "--dense"], words)
+
+
+def test_numbers_that_are_none_in_the_base(tmp_path, capfd):
+    """No adapter is blamed for them."""
+    folders = []
+    for seed in range(2):
+        one = lora(seed)
+        one.settings["modules_to_save"] = ["lm_head"]
+        one.more["lm_head.weight"] = np.ones((5, 17), np.float32)
+        folders.append(one.write(tmp_path / str(seed)))
+    base = write_model(tmp_path / "base", {"lm_head.weight": np.full((5, 17), np.nan, np.float32)})
+    words = ["base_model.model.lm_head.weight", "NaN", "give a base without them"]
+    refused(tmp_path, capfd, [*folders, "--modules-to-save", "merge", "--base", base], words)
 
 
 WRONG = {
@@ -188,6 +212,7 @@ WRONG = {
     "no rank": (("--method", "ties", "--density", "0.5"), ["not of low rank", "--rank R", "--base BASE --dense"]),
     "dense without a base": (("--dense",), ["--base BASE"]),
     "dtype": (("--dtype", "bfloat"), ["bfloat", "bfloat16"]),
+    "dtype, abbreviated": (("--dtype", "bf61"), ["`bf61`", "did you mean `bf16`"]),
     "dtype of integers": (("--dtype", "int8"), ["int8"]),
     "threads": (("--threads", "0"), ["threads is 0"]),
     "memory": (("--memory", "1kB"), ["memory"]),
@@ -266,6 +291,11 @@ def test_different_bases_are_noted(tmp_path, capfd):
     assert "note: " in err
     for word in ("org/Llama-1B", "org/Qwen-1B", *map(str, folders)):
         assert word in err
+
+
+def test_a_base_that_nothing_is_merged_with_is_noted(pair, tmp_path, capfd):
+    assert main(["adapters", "merge", *map(str, pair), "-o", str(tmp_path / "out"), "--base", "nowhere"]) == 0
+    assert "note: the base nowhere is not read" in capfd.readouterr().err
 
 
 def test_modules_that_one_adapter_lacks_are_noted(tmp_path, capfd):

@@ -73,7 +73,7 @@ def test_an_unknown_base(command, family, tmp_path):
 def test_adapters_beside_checkpoints(command, family, tmp_path):
     base, tuned = family(1)
     lora = adapter(tmp_path / "lora")
-    refused(command, tuned[0], lora, "--base", base, says=("is an adapter", "carrick adapters apply BASE"))
+    refused(command, tuned[0], lora, "--base", base, says=("is an adapter", f"BASE+{lora}"))
 
 
 def test_an_adapter_as_the_base(command, family, tmp_path):

@@ -96,30 +96,36 @@ def read_adapter(
 
     Examples
     --------
-    >>> import json, numpy as np, pathlib, safetensors.numpy, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
-    >>> _ = (folder / "adapter_config.json").write_text(json.dumps(config))
-    >>> key = "base_model.model.h.0.q_proj"
-    >>> factors = {f"{key}.lora_A.weight": np.ones((2, 3)), f"{key}.lora_B.weight": np.ones((5, 2))}
-    >>> safetensors.numpy.save_file(factors, folder / "adapter_model.safetensors")
-    >>> module = read_adapter(folder).modules["h.0.q_proj"]
+    >>> from carrick.adapters.example import write_example
+    >>> _, folder = write_example()
+    >>> module = read_adapter(folder).modules["h.0.q"]
     >>> module.rank, module.scale, module.out_features, module.in_features
-    (2, 2.0, 5, 3)
+    (1, 2.0, 2, 3)
     """
     files = find_adapter(str(ref), name, revision, download=download)
     config = read_config(files.config)
     checkpoint = read_checkpoint(files.weights, str(ref), files.revision)
-    found = sort_tensors(checkpoint, config)
-    notes = [*checkpoint.notes, *found.notes]
+    adapter = as_adapter(checkpoint, config, files.folder)
     if config.unknown:
-        notes.append(
+        adapter.notes.append(
             f"{files.config}: has keys that are not known ({', '.join(config.unknown)}); if a newer PEFT gave "
             "them a meaning for the weights, the result is wrong"
         )
+    return adapter
+
+
+def as_adapter(checkpoint: Checkpoint, config: AdapterConfig, folder: Path) -> Adapter:
+    """Sort the tensors of an adapter's files, or of those that it will have.
+
+    Raises
+    ------
+    carrick.errors.FormatError
+        Tensors that do not agree with the configuration.
+    """
+    found = sort_tensors(checkpoint, config)
     return Adapter(
-        str(ref),
-        files.folder,
+        checkpoint.ref,
+        folder,
         checkpoint,
         config,
         found.modules,
@@ -128,6 +134,6 @@ def read_adapter(
         found.biases,
         found.tokens,
         found.keys,
-        files.revision,
-        notes,
+        checkpoint.revision,
+        [*checkpoint.notes, *found.notes],
     )

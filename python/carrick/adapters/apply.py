@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from carrick.config.location import Location
-from carrick.config.model_ref import AdapterRef, ModelRef, read_adapter_ref, read_model_ref
-from carrick.config.objects import read_object
+from carrick.adapters.finite import naming_adapter
+from carrick.adapters.references import on_base, open_reference, read_references
 from carrick.errors import ConfigError
 from carrick.merge import merge
 from carrick.plan import KEEP
@@ -68,57 +67,32 @@ def apply(
 
     Examples
     --------
-    >>> import json, numpy as np, pathlib, safetensors.numpy, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> safetensors.numpy.save_file({"h.0.q.weight": np.ones((2, 3), "f4")}, folder / "base.safetensors")
-    >>> (folder / "adapter").mkdir()
-    >>> config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
-    >>> _ = (folder / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    >>> key = "base_model.model.h.0.q"
-    >>> factors = {f"{key}.lora_A.weight": np.ones((1, 3), "f4"), f"{key}.lora_B.weight": np.ones((2, 1), "f4")}
-    >>> safetensors.numpy.save_file(factors, folder / "adapter" / "adapter_model.safetensors")
-    >>> report = apply(folder / "base.safetensors", f"{folder}/adapter:0.5", folder / "merged")
-    >>> safetensors.numpy.load_file(folder / "merged" / "model.safetensors")["h.0.q.weight"].tolist()
+    >>> import safetensors.numpy
+    >>> from carrick.adapters.example import write_example
+    >>> base, adapter = write_example()
+    >>> report = apply(base, f"{adapter}:0.5", base.parent / "merged")
+    >>> safetensors.numpy.load_file(report.out / "model.safetensors")["h.0.q.weight"].tolist()
     [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
     """
-    ref = _reference(base, [adapters] if isinstance(adapters, str | Path) else adapters)
-    config: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": ref}]}
+    refs = read_references([adapters] if isinstance(adapters, str | Path) else adapters)
+    model = on_base(base, refs)
+    if not model["lora"]:
+        raise ConfigError("nothing to apply: give at least one adapter", key="adapters")
+    config: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": model}]}
     if dtype is not None:
         config["dtype"] = dtype
-    return merge(
-        config,
-        out,
-        memory=memory,
-        threads=threads,
-        shard_size=KEEP if shard_size is None else shard_size,
-        dry_run=dry_run,
-        force=force,
-        read=read,
-        check_finite=check_finite,
-        hash_inputs=hash_inputs,
-        download=download,
-        progress=progress,
-    )
-
-
-def _reference(base: str | Path, adapters: Sequence[str | Path | Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the base with its adapters as a configuration names them."""
-    model: ModelRef = read_model_ref(read_object(str(base), Location(key="base")), "the base", [])
-    where = Location(key="adapters")
-    refs = [
-        read_adapter_ref(read_object(one, where.item(index)), "an adapter")
-        for index, one in enumerate(adapters)
-    ]
-    if not refs and not model.adapters:
-        raise ConfigError("nothing to apply: give at least one adapter", key="adapters")
-    place = {"path": model.path, "revision": model.revision}
-    return {"model": _given(place), "lora": [_mapping(ref) for ref in (*model.adapters, *refs)]}
-
-
-def _mapping(ref: AdapterRef) -> dict[str, Any]:
-    weight = None if ref.weight == 1.0 else ref.weight
-    return _given({"path": ref.path, "revision": ref.revision, "weight": weight})
-
-
-def _given(mapping: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if value is not None}
+    with naming_adapter(lambda: map(open_reference, read_references(model["lora"]))):
+        return merge(
+            config,
+            out,
+            memory=memory,
+            threads=threads,
+            shard_size=KEEP if shard_size is None else shard_size,
+            dry_run=dry_run,
+            force=force,
+            read=read,
+            check_finite=check_finite,
+            hash_inputs=hash_inputs,
+            download=download,
+            progress=progress,
+        )

@@ -2,56 +2,179 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from carrick.adapters.adapter import Adapter, read_adapter
 from carrick.adapters.folder import CONFIG
-from carrick.adapters.merging.run import merge_document
+from carrick.adapters.merging.plan import AdapterPlan, plan_document
+from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.checkpoints.find import ADAPTER, find_path
 from carrick.config import load
 from carrick.config.location import Location
+from carrick.config.model_ref import read_adapter_ref
 from carrick.config.objects import read_object
+from carrick.config.reader import MAX_SEED
 from carrick.config.tree import ListNode, MapNode, Node, Scalar
 from carrick.config.yaml_text import read_text
+from carrick.documents import SUFFIX
 from carrick.errors import ConfigError, FormatError
+from carrick.output_folder import check_replaceable
+from carrick.plan.output import check_room
 
 if TYPE_CHECKING:
     from carrick.adapters.merging.engine import Engine
-    from carrick.adapters.merging.run import AdapterReport
+    from carrick.config import Document
     from carrick.merge import Config
+
+# What a document may say of checkpoints alone.
+_OF_CHECKPOINTS = {
+    "tokenizer": "tokenizer (`tokenizer_source`)",
+    "chat_template": "`chat_template`",
+    "tie": "embeddings to `tie`",
+    "extra_tensors": "`extra_tensors`",
+}
 
 
 def merges_adapters(config: Config) -> bool:
-    """Whether all models of a configuration are LoRA adapters: folders, or Hub ids in the cache.
+    """Whether all models of a configuration are LoRA adapters: folders, Hub ids in the cache, or documents of its own.
+
+    Raises
+    ------
+    ConfigError
+        Some are adapters, and others are not.
 
     Examples
     --------
     >>> merges_adapters({"merge_method": "linear", "models": [{"model": "org/model"}]})
     False
     """
-    models = [model for tree in _trees(config) for model in _models(tree)]
-    return bool(models) and all(_is_adapter(model) for model in models)
+    trees = _trees(config)
+    named = {_text(tree.get("name")) for tree in trees if isinstance(tree, MapNode)}
+    listed = [model for tree in trees for model in _models(tree)]
+    models = {_text(node): node for node in listed if _text(node) == "" or _text(node) not in named}
+    adapters = [model for model in models if _is_adapter(model)]
+    others = {model: node for model, node in models.items() if model not in adapters}
+    if adapters and others:
+        model, node = next(iter(others.items()))
+        raise node.where.error(_why_mixed(adapters[0], model))
+    return bool(adapters)
+
+
+def _why_mixed(adapter: str, other: str) -> str:
+    if other:
+        ref = read_adapter_ref(Scalar(other, Location()), "the model")
+        if ref.weight != 1.0 and _is_adapter(ref.path):
+            return f"`{other}`: the weight of an adapter is written under its `parameters`: weight: {ref.weight:g}"
+    what = f"`{other}` is" if other else "this one is"
+    return (
+        f"`{adapter}` is an adapter and {what} none; merge adapters alone, or put each on its base "
+        f"(`BASE+{adapter}`)"
+    )
 
 
 def merge_configured(
-    config: Config, out: Path, engine: Engine, *, seed: int | None, force: bool, dry_run: bool
+    config: Config, out: Path, engine: Engine, *, seed: int | None, force: bool, keep: bool = False
 ) -> AdapterReport:
-    """Merge the adapters of a configuration into one.
+    """Merge the adapters of a configuration into one; `keep` leaves those of named documents beside it.
 
     Raises
     ------
     ConfigError
-        Several documents, or what holds for checkpoints alone.
+        What holds for checkpoints alone, or cannot be carried out.
     """
-    documents = load(config, adapters=True)
+    documents = _documents(config, seed)
     if len(documents) > 1:
-        raise ConfigError(
-            "the configuration has several documents, and its models are adapters: merge one document at a time"
-        )
-    document = documents[0] if seed is None else replace(documents[0], seed=seed)
-    return merge_document(document, out, engine, force=force, dry_run=dry_run)
+        _plans(documents, engine)  # a mistake in the last one costs no time
+    kept = {document.name: out.with_name(document.name) for document in documents if document.name and keep}
+    for name, place in kept.items():
+        if place == out:
+            raise ConfigError(
+                f"the adapter of `{name}` would be kept at {out}, where the output goes; rename one"
+            )
+        check_replaceable(place, force=force)
+    folder = out.with_name(out.name + SUFFIX)
+    made: dict[str, Adapter] = {}
+    reports = []
+    try:
+        for document in documents:
+            if document.name is None:
+                reports.append(merge_document(document, out, engine, force=force, made=made))
+                continue
+            reports.append(merge_document(document, folder / document.name, engine, force=True, made=made))
+            made[document.name] = replace(read_adapter(folder / document.name), ref=document.name)
+        for name, place in kept.items():
+            if place.exists():
+                shutil.rmtree(place)
+            (folder / name).rename(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _summed(reports)
+
+
+def plan_configured(
+    config: Config, out: Path | None, engine: Engine, *, seed: int | None
+) -> list[AdapterPlan]:
+    """Plan the merges of a configuration, the output's last; with a folder, look for room on its disk too.
+
+    Raises
+    ------
+    ConfigError, PlanError, FormatError
+        What was asked for cannot be done.
+    """
+    plans = _plans(_documents(config, seed), engine)
+    if out is not None:
+        check_room(out, sum(plan.bytes_written + plan.scratch_bytes for plan in plans))
+    return plans
+
+
+def _plans(documents: list[Document], engine: Engine) -> list[AdapterPlan]:
+    made: dict[str, Adapter] = {}
+    plans = []
+    for document in documents:
+        plan, adapter = plan_document(document, engine, made)
+        plans.append(plan)
+        if adapter is not None:
+            made[adapter.ref] = adapter
+    return plans
+
+
+def report_of(plans: list[AdapterPlan], out: Path) -> AdapterReport:
+    """Return what a dry run reports: the plans, and what would be moved."""
+    return AdapterReport(
+        out,
+        tensors=plans[-1].tensors,
+        bytes_read=sum(plan.bytes_read for plan in plans),
+        bytes_written=sum(plan.bytes_written for plan in plans),
+        notes=list(dict.fromkeys(note for plan in plans for note in plan.notes)),
+        dry_run=True,
+        plans=plans,
+    )
+
+
+def _summed(reports: list[AdapterReport]) -> AdapterReport:
+    """Return the last report, with what the earlier ones moved and noted."""
+    *earlier, last = reports
+    last.bytes_read += sum(report.bytes_read for report in earlier)
+    last.bytes_written += sum(report.bytes_written for report in earlier)
+    last.seconds += sum(report.seconds for report in earlier)
+    last.notes = list(dict.fromkeys(note for report in reports for note in report.notes))
+    return last
+
+
+def _documents(config: Config, seed: int | None) -> list[Document]:
+    """Read the documents in the order in which they run; a seed that is given goes before their own."""
+    if seed is not None and not 0 <= seed <= MAX_SEED:
+        raise ConfigError(f"seed is {seed}: it must be a whole number from 0 to 2**64 - 1")
+    documents = load(config, adapters=True)
+    for document in documents:
+        for key, what in _OF_CHECKPOINTS.items():
+            if getattr(document, key) not in {None, "error"}:
+                raise document.where.error(f"the models are adapters, which have no {what}: leave it out")
+    return documents if seed is None else [replace(document, seed=seed) for document in documents]
 
 
 def refuse_for_adapters(**given: object) -> None:
@@ -75,13 +198,17 @@ def _trees(config: Config) -> list[Node]:
     return [read_object(root, Location()) for root in roots if isinstance(root, Mapping)]
 
 
-def _models(tree: Node) -> list[str]:
+def _models(tree: Node) -> list[Node]:
     listed: Any = tree.get("models") if isinstance(tree, MapNode) else None
     if not isinstance(listed, ListNode):
         return []
-    nodes = [item.get("model") if isinstance(item, MapNode) else None for item in listed.items]
-    # What is no text is a reference with an adapter, or a mistake: neither is an adapter by itself.
-    return [str(node.value) if isinstance(node, Scalar) else "" for node in nodes]
+    nodes = [item.get("model") for item in listed.items if isinstance(item, MapNode)]
+    return [node for node in nodes if node is not None]  # of an entry without one the reader says so
+
+
+def _text(node: Node | None) -> str:
+    """Return a text; what is none is a reference with an adapter, or a mistake: neither is an adapter by itself."""
+    return str(node.value) if isinstance(node, Scalar) else ""
 
 
 def _is_adapter(model: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from carrick import methods
+from carrick.adapters.finite import naming_adapter
 from carrick.adapters.merge import document_of
+from carrick.adapters.references import on_base, open_reference, split_weights
 from carrick.config.adapter import default_variant
 from carrick.errors import ConfigError
 from carrick.merge import merge
@@ -55,7 +57,7 @@ def merge_into_base(
     base
         A model folder, a .safetensors file, or a Hub id.
     adapters
-        PEFT folders or Hub ids.
+        PEFT folders or Hub ids, with ``@revision`` and ``:weight`` where needed.
     out
         Folder of the merged checkpoint.
     method, weights, density, variant, parameters, seed, memory, threads, force, download, progress
@@ -74,17 +76,12 @@ def merge_into_base(
 
     Examples
     --------
-    >>> import json, numpy as np, pathlib, safetensors.numpy, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> safetensors.numpy.save_file({"h.0.q.weight": np.ones((2, 3), "f4")}, folder / "base.safetensors")
-    >>> (folder / "a").mkdir()
-    >>> _ = (folder / "a" / "adapter_config.json").write_text('{"peft_type": "LORA", "r": 1, "lora_alpha": 1}')
-    >>> key = "base_model.model.h.0.q"
-    >>> factors = {f"{key}.lora_A.weight": np.ones((1, 3), "f4"), f"{key}.lora_B.weight": np.ones((2, 1), "f4")}
-    >>> safetensors.numpy.save_file(factors, folder / "a" / "adapter_model.safetensors")
-    >>> report = merge_into_base(folder / "base.safetensors", [folder / "a"], folder / "merged", weights=[2])
-    >>> safetensors.numpy.load_file(folder / "merged" / "model.safetensors")["h.0.q.weight"].tolist()
-    [[3.0, 3.0, 3.0], [3.0, 3.0, 3.0]]
+    >>> import safetensors.numpy
+    >>> from carrick.adapters.example import write_example
+    >>> base, adapter = write_example()
+    >>> report = merge_into_base(base, [f"{adapter}:-1"], base.parent / "merged")
+    >>> safetensors.numpy.load_file(report.out / "model.safetensors")["h.0.q.weight"].tolist()
+    [[-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]]
     """
     if method.startswith("knots_"):
         raise ConfigError(
@@ -101,24 +98,26 @@ def merge_into_base(
     defaults: dict[str, Any] = {"normalize": False}
     if method == "magnitude_prune":
         defaults["kept_count"] = "floor"  # as for the other methods on updates
+    refs, own = split_weights([str(adapter) for adapter in adapters], weights)
     config = document_of(
-        [str(adapter) for adapter in adapters],
+        list(map(str, refs)),
         method="task_arithmetic" if method in _SUMS else method,
-        weights=[1.0] * len(adapters) if weights is None else weights,
+        weights=[1.0] * len(refs) if own is None else own,
         density=density,
         variant=reading,
         parameters={**defaults, **given},
         top={"base_model": str(base), "dtype": dtype, "seed": seed},
     )
-    for entry in config["models"]:
-        entry["model"] = {"model": str(base), "lora": {"path": entry["model"]}}
-    return merge(
-        config,
-        out,
-        memory=memory,
-        threads=threads,
-        shard_size=KEEP,
-        force=force,
-        download=download,
-        progress=progress,
-    )
+    for entry, ref in zip(config["models"], refs, strict=True):
+        entry["model"] = on_base(base, [ref])
+    with naming_adapter(lambda: map(open_reference, refs)):
+        return merge(
+            config,
+            out,
+            memory=memory,
+            threads=threads,
+            shard_size=KEEP,
+            force=force,
+            download=download,
+            progress=progress,
+        )

@@ -11,7 +11,9 @@ from carrick.adapters.extracting.targets import find_targets
 from carrick.adapters.merging.engine import Engine
 from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import find
-from carrick.config.dtypes import DTYPES
+from carrick.config.dtypes import read_dtype
+from carrick.config.location import Location
+from carrick.config.tree import Scalar
 from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
@@ -112,7 +114,7 @@ def extract(
         ranks=_ranks(targets.matrices, rank, rank_of or {}),
         energy=energy,
         exact=exact,
-        dtype=_dtype(dtype),
+        dtype=None if dtype is None else read_dtype(Scalar(dtype, Location()), "dtype"),
     )
     engine = Engine(allowed, threads, "cpu", download, listener(progress))
     report = extraction.run(target, engine, force=force)
@@ -151,14 +153,6 @@ def _ranks(names: Iterable[str], rank: int | None, rank_of: Mapping[str, int]) -
         if not any(Patterns({pattern: 1}, "--rank-of").find(path) for path in paths.values()):
             raise ConfigError(f"--rank-of: {pattern!r} matches no module{nearest(pattern, names_of)}")
     return {name: patterns.find(path) or rank or 1 for name, path in paths.items()}
-
-
-def _dtype(name: str | None) -> str | None:
-    if name is None or name in DTYPES.values():
-        return name
-    if name not in DTYPES:
-        raise ConfigError(f"dtype is {name!r}{nearest(name, DTYPES) or '; give ' + ', '.join(DTYPES)}")
-    return DTYPES[name]
 
 
 def _folders(models: Iterable[str | Path]) -> list[Path]:

@@ -107,16 +107,11 @@ def inspect(path: str | Path, *, name: str | None = None, revision: str | None =
 
     Examples
     --------
-    >>> import json, numpy as np, pathlib, safetensors.numpy, tempfile
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
-    >>> _ = (folder / "adapter_config.json").write_text(json.dumps(config))
-    >>> key = "base_model.model.h.0.q_proj"
-    >>> factors = {f"{key}.lora_A.weight": np.ones((2, 3)), f"{key}.lora_B.weight": np.ones((5, 2))}
-    >>> safetensors.numpy.save_file(factors, folder / "adapter_model.safetensors")
+    >>> from carrick.adapters.example import write_example
+    >>> _, folder = write_example()
     >>> group = inspect(folder).groups[0]
     >>> group.type, group.modules, group.rank, group.scale, group.shape
-    ('q_proj', 1, 2, 2.0, (5, 3))
+    ('q', 1, 1, 2.0, (2, 3))
     """
     adapter = read_adapter(path, name=name, revision=revision)
     config, stored = adapter.config, adapter.checkpoint.tensors.values()

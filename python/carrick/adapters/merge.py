@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from carrick import methods
+from carrick.adapters.folder import WEIGHTS
 from carrick.adapters.in_memory import as_folders, read_tensors
 from carrick.adapters.merging.engine import Engine
-from carrick.adapters.merging.run import WEIGHTS, AdapterReport, merge_document
+from carrick.adapters.merging.run import AdapterReport, merge_document
+from carrick.adapters.references import split_weights
 from carrick.config import load
 from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
@@ -54,14 +56,15 @@ def merge(
     Parameters
     ----------
     adapters
-        PEFT folders or Hub ids, or pairs of a PEFT state dict and its configuration for adapters in memory.
+        PEFT folders or Hub ids, with ``@revision`` and ``:weight`` where needed, or pairs of a PEFT state dict and
+        its configuration for adapters in memory.
     out
         Folder of the merged adapter, made by one rename at the end. None leaves it in memory: the report's
         `state_dict` and `config`.
     method
         `cat` (the exact weighted sum), `ties`, `knots_ties` and others: `carrick methods`.
     weights
-        One for each adapter; 1 by default, a sum.
+        One for each adapter, where none is in its name; 1 by default, a sum.
     density
         Fraction of each update that trims and drops keep.
     rank, energy
@@ -114,11 +117,11 @@ def merge(
     ([[1.5, 1.5, 1.5], [1.5, 1.5, 1.5]], 2)
     """
     with ExitStack() as stack:
-        folders = as_folders(adapters, stack)
+        refs, own = split_weights(as_folders(adapters, stack), weights)
         config = document_of(
-            folders,
+            list(map(str, refs)),
             method=method,
-            weights=weights,
+            weights=own,
             density=density,
             variant=variant,
             parameters=parameters,

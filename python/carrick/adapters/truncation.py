@@ -108,16 +108,29 @@ def truncate(
     CarrickError
         A result holds NaN or infinities.
     """
+    plan, request = _asked(files, jobs, cuts, exact=exact, seed=seed)
+    path = engine.folder / _NAME
+    path.unlink(missing_ok=True)
+    text = _core.truncate(plan.to_json(), request, str(path), json.dumps(engine.options), engine.progress)
+    record, tensors = read_file(path, 0)
+    return Truncation(json.loads(text), record, tensors, len(files))
+
+
+def truncation_memory(
+    files: list[FileRecord], jobs: Sequence[Job], cuts: Sequence[Cut], engine: Engine
+) -> int:
+    """Bytes of memory that `truncate` takes at the most; the parameters and exceptions are its own."""
+    plan, request = _asked(files, jobs, cuts)
+    return _core.truncate_memory(plan.to_json(), request, json.dumps(engine.options))
+
+
+def _asked(
+    files: list[FileRecord], jobs: Sequence[Job], cuts: Sequence[Cut], *, exact: bool = False, seed: int = 0
+) -> tuple[Plan, str]:
+    """Return the plan of the jobs, and the request for their factors, as the core takes them."""
     offset = 0
     for job in jobs:
         job.offset = offset
         offset += job.nbytes
-    plan = Plan(files, [Shard("factors.safetensors", offset)], list(jobs), seed)
     request = {"route": "exact" if exact else "randomized", "jobs": [cut.as_dict() for cut in cuts]}
-    path = engine.folder / _NAME
-    path.unlink(missing_ok=True)
-    text = _core.truncate(
-        plan.to_json(), json.dumps(request), str(path), json.dumps(engine.options), engine.progress
-    )
-    record, tensors = read_file(path, 0)
-    return Truncation(json.loads(text), record, tensors, len(files))
+    return Plan(files, [Shard("factors.safetensors", offset)], list(jobs), seed), json.dumps(request)

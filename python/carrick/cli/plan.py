@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrick.cli.adapter_plan import say_adapter_plan
 from carrick.cli.output import WIDTH, notes, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from carrick.adapters.merging.plan import AdapterPlan
     from carrick.plan import Plan
 
 
@@ -36,8 +38,8 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
 ) -> None:
     """Show what a merge would do.
 
-    Tensors per method, bytes to read and write, passes, peak memory, disk, and what matches nothing: from the
-    headers alone, in moments.
+    Tensors per method, bytes to read and write, passes, peak memory, disk, and what matches nothing; of adapters
+    the modules and their ranks: from the headers alone, in moments.
     """
     from carrick.merge import plan_documents  # noqa: PLC0415
 
@@ -50,14 +52,19 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
         say_plans(plans, out)
 
 
-def say_plans(plans: Sequence[Plan], out: Path | None) -> None:
+def say_plans(plans: Sequence[Plan | AdapterPlan], out: Path | None) -> None:
     """Print plans for people, one for each document."""
     from rich.console import Console  # noqa: PLC0415
 
+    from carrick.plan import Plan  # noqa: PLC0415
     from carrick.plan.text import plan_text  # noqa: PLC0415
 
     console = Console(width=WIDTH, highlight=False, soft_wrap=False)
     for number, each in enumerate(plans):
         if number:
             say()
-        console.print(plan_text(each, out if number == len(plans) - 1 else None))
+        place = out if number == len(plans) - 1 else None
+        if isinstance(each, Plan):
+            console.print(plan_text(each, place))
+        else:
+            say_adapter_plan(each, place)

@@ -31,7 +31,13 @@ class By(StrEnum):
 
 
 def similarity(  # noqa: PLR0917  (typer reads options from the signature)
-    models: Annotated[list[str], typer.Argument(help="Two or more checkpoints, or two or more adapters.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL",
+            help="Two or more checkpoints, also BASE+ADAPTER[:WEIGHT]; or two or more adapters.",
+        ),
+    ],
     base: Annotated[
         str | None,
         typer.Option(metavar="BASE", help="What checkpoints were trained from; adapters need none."),

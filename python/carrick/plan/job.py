@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 FORMAT = "carrick-plan"
 VERSION = 1
+# What is said of a merge of adapters ahead: no jobs, which hang on decompositions.
+ADAPTER_FORMAT = "carrick-adapter-plan"
 
 Value: TypeAlias = float | bool | str
 # Jobs that only move bytes, beside the methods of the table.

@@ -154,22 +154,37 @@ def open_models(document: Document, intermediates: Mapping[str, Checkpoint], *, 
     FormatError
         A model is not there or is malformed.
     """
-    refs = dict.fromkeys([document.donor, *(s.ref for part in document.parts for s in part.sources)])
+    refs = [document.donor, *(s.ref for part in document.parts for s in part.sources)]
+    by_ref = open_refs(refs, intermediates, download=download)
+    files = [record for model in by_ref.values() for record in model.checkpoint.files]
+    return Models(by_ref, by_ref[document.donor], files)
+
+
+def open_refs(
+    refs: Iterable[ModelRef], intermediates: Mapping[str, Checkpoint], *, download: bool
+) -> dict[ModelRef, Model]:
+    """Find and index models, each once, and number their files one behind the other.
+
+    Raises
+    ------
+    FormatError
+        A model is not there or is malformed.
+    """
     by_ref: dict[ModelRef, Model] = {}
     origins: dict[tuple[str, str | None], Checkpoint] = {}
-    files: list[FileRecord] = []
-    for ref in refs:
+    files = 0
+    for ref in dict.fromkeys(refs):
         place = (ref.path, ref.revision)
         if place not in origins:
             made = intermediates.get(ref.path) if ref.revision is None else None
             origins[place] = made or find(ref.path, ref.revision, download=download)
         by_ref[ref] = model = (
-            _put_on(ref, _first_alike(origins, place), len(files), download=download)
+            _put_on(ref, _first_alike(origins, place), files, download=download)
             if ref.adapters
-            else Model(origins[place], len(files))
+            else Model(origins[place], files)
         )
-        files.extend(model.checkpoint.files)
-    return Models(by_ref, by_ref[document.donor], files)
+        files += len(model.checkpoint.files)
+    return by_ref
 
 
 def _first_alike(

@@ -10,7 +10,7 @@ from carrick.checkpoints.element_types import ELEMENT_TYPES, byte_count, element
 from carrick.checkpoints.headers import FileRecord
 from carrick.errors import PlanError
 from carrick.plan.description import Description, Place, read_count, read_place
-from carrick.plan.job import FORMAT, VERSION, Input, Job, Plan, Shard
+from carrick.plan.job import ADAPTER_FORMAT, FORMAT, VERSION, Input, Job, Plan, Shard
 
 
 def load_plan(path: Path | str) -> Plan:
@@ -55,6 +55,11 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
         raise PlanError(
             f"{name}: is not a plan ({error}); write one with `carrick plan CONFIG --json`"
         ) from None
+    if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
+        raise PlanError(
+            f"{name}: is the plan of a merge of adapters, which says what would be done and cannot be run; run its "
+            "configuration: carrick merge CONFIG OUT"
+        )
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise PlanError(f"{name}: is not a plan; write one with `carrick plan CONFIG --json`")
     if content.get("version") != VERSION:

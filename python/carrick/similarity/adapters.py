@@ -67,8 +67,8 @@ def line_up(adapters: Sequence[Adapter], exclude: Sequence[str] = ()) -> Modules
 def _require_plain(adapter: Adapter, module: LoraModule) -> None:
     if module.magnitude is not None:
         raise ConfigError(
-            f"{adapter.ref}: {module.path} is DoRA, whose change of the weights depends on the base; fold the "
-            "adapters into their base and compare the checkpoints with --base"
+            f"{adapter.ref}: {module.path} is DoRA, whose change of the weights depends on the base; give the "
+            "adapters on it (BASE+ADAPTER), with --base BASE"
         )
 
 
@@ -95,8 +95,8 @@ def _notes(
         whole = [*adapter.saved, *adapter.biases, *(f"{path} (rows)" for path in adapter.tokens)]
         if whole:
             yield (
-                f"{adapter.ref}: left out, whole weights and no LoRA: {_named(whole)}; fold the adapters into their "
-                "base and compare the checkpoints to have them counted"
+                f"{adapter.ref}: left out, whole weights and no LoRA: {_named(whole)}; they count where the adapters "
+                "are given on their base (BASE+ADAPTER, with --base BASE)"
             )
         excluded = [path for path in adapter.modules if any(p.search(path) for p in patterns)]
         if excluded:
@@ -109,12 +109,16 @@ def _named(names: Sequence[str]) -> str:
 
 def measure(
     adapters: Sequence[Adapter],
+    weights: Sequence[float],
     modules: dict[str, LoraModule],
     progress: Callable[[Progress], None] | None,
     *,
     signs: bool,
 ) -> dict[str, PairSums]:
-    """Take the sums of every module, one after the other; a bias of B is an entry of its own."""
+    """Take the sums of every module, one after the other; a bias of B is an entry of its own.
+
+    `weights` are factors of all that an adapter adds.
+    """
     from carrick.similarity.factors import pair_sums, read_factors  # noqa: PLC0415  (needs NumPy)
 
     sizes = {path: sum(_nbytes(adapter, path) for adapter in adapters) for path in modules}
@@ -123,9 +127,12 @@ def measure(
     for count, (path, module) in enumerate(modules.items()):
         if progress is not None:
             progress(Progress(done, total, count, len(modules), path, "compare"))
-        parts = [read_factors(adapter, path) if path in adapter.modules else None for adapter in adapters]
+        parts = [
+            read_factors(adapter, path, weight) if path in adapter.modules else None
+            for adapter, weight in zip(adapters, weights, strict=True)
+        ]
         found[path] = pair_sums(parts, module, signs=signs)
-        bias = _bias_sums(adapters, path, signs=signs)
+        bias = _bias_sums(adapters, weights, path, signs=signs)
         if bias is not None:
             found[f"{path}.bias"] = bias
         done += sizes[path]
@@ -137,16 +144,19 @@ def _nbytes(adapter: Adapter, path: str) -> int:
     return module.a.nbytes + module.b.nbytes if module else 0
 
 
-def _bias_sums(adapters: Sequence[Adapter], path: str, *, signs: bool) -> PairSums | None:
-    from carrick.similarity.factors import read_finite, vector_sums  # noqa: PLC0415
+def _bias_sums(
+    adapters: Sequence[Adapter], weights: Sequence[float], path: str, *, signs: bool
+) -> PairSums | None:
+    from carrick.adapters.finite import read_finite  # noqa: PLC0415  (adapters import NumPy with it)
+    from carrick.similarity.factors import vector_sums  # noqa: PLC0415
 
     vectors: list[NDArray[np.float64] | None] = []
-    for adapter in adapters:
+    for adapter, weight in zip(adapters, weights, strict=True):
         module = adapter.modules.get(path)
         if module is None or module.bias is None:
             vectors.append(None)
         else:
             values = read_finite(adapter, module.bias, f"{path}.lora_B.bias")
-            vectors.append(values.astype("float64") * module.scale)
+            vectors.append(values.astype("float64") * (weight * module.scale))
     lengths = [len(vector) for vector in vectors if vector is not None]
     return vector_sums(vectors, lengths[0], signs=signs) if lengths else None

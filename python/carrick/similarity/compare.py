@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from carrick.checkpoints import find, find_path
-from carrick.checkpoints.find import HubFiles
+from carrick.config.model_ref import AdapterRef, ModelRef
 from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
-from carrick.names import public_name
+from carrick.names import full_name, public_name
+from carrick.plan.lineup import open_refs
 from carrick.similarity import adapters as adapter_side
 from carrick.similarity import checkpoints as checkpoint_side
 from carrick.similarity.groups import by_layer, by_module
+from carrick.similarity.references import read_base, read_models
 from carrick.similarity.result import Likeness, Similarity, likeness
 from carrick.similarity.sums import PairSums, add_up
 
@@ -21,10 +22,8 @@ if TYPE_CHECKING:
 
     from carrick.adapters.adapter import Adapter
     from carrick.checkpoints import Checkpoint
+    from carrick.plan.lineup import Model
     from carrick.progress import Progress
-
-# What tells an adapter on the Hub from a checkpoint, without its weights.
-_TELLING = HubFiles(("*adapter_config.json",), ("checkpoint-*",))
 
 
 def similarity(
@@ -42,12 +41,13 @@ def similarity(
 
     A task vector is what fine-tuning changed: the difference of a checkpoint from its base, or ΔW = s·B·A of an
     adapter. Checkpoints are streamed in one pass, in constant memory; adapters are compared from their factors.
+    A checkpoint with adapters is never written: what these change is computed block by block.
 
     Parameters
     ----------
     models
-        Two or more checkpoints (model folders, safetensors files, Hub ids in the local cache), or two or more
-        PEFT adapters.
+        Two or more checkpoints (model folders, safetensors files, Hub ids in the local cache), with adapters on
+        them where wanted (``base+adapter:0.5``); or two or more PEFT adapters, with a weight where it is not 1.
     base
         The checkpoint that the models were trained from. Checkpoints need it; adapters do not.
     signs
@@ -87,61 +87,36 @@ def similarity(
     >>> round(found.whole.cosine[0][1], 4), found.whole.sign_conflicts[0][1]
     (-0.6, 0.5)
     """
-    refs = _refs(models)
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}: it must be at least 1")
+    refs = read_models(models, download=download)
     allowed, capped = budget(memory, container_limit(), memory_in_use())
     notes = [capped] if capped else []
-    if _kind(refs, download=download) == "adapters":
+    adapters = [ref for ref in refs if isinstance(ref, AdapterRef)]
+    checkpoints = [ref for ref in refs if isinstance(ref, ModelRef)]
+    if not checkpoints:
         if base is not None:
             notes.append(f"the base {base} is not read: the factors of an adapter are its task vector")
-        return _of_adapters(refs, notes, progress, signs=bool(signs), exclude=exclude, download=download)
+        return _of_adapters(adapters, notes, progress, signs=bool(signs), exclude=exclude, download=download)
+    if adapters:
+        raise ConfigError(
+            f"{adapters[0]}: is an adapter, and {checkpoints[0]} a checkpoint; give the adapter on its base, as "
+            f"BASE+{adapters[0]}"
+        )
+    if base is None:
+        raise ConfigError(
+            f"{checkpoints[0]}: is a checkpoint, and its task vector is the difference from its base; name the base: "
+            "--base BASE (base=…)"
+        )
     options = {"memory": allowed, "threads": threads}
+    everyone = [read_base(base, download=download), *checkpoints]
     return _of_checkpoints(
-        refs, base, notes, options, progress, signs=signs, exclude=exclude, download=download
+        everyone, notes, options, progress, signs=signs, exclude=exclude, download=download
     )
 
 
-def _refs(models: Sequence[str | Path]) -> list[str]:
-    if isinstance(models, str):
-        raise ConfigError(f"models is {models!r}: give a list of two or more models")
-    refs = [str(model) for model in models]
-    if len(refs) < 2:
-        only = f" ({refs[0]})" if refs else ""
-        raise ConfigError(f"similarity needs two models or more, and {len(refs)} was given{only}")
-    return refs
-
-
-def _kind(refs: Sequence[str], *, download: bool) -> Literal["checkpoints", "adapters"]:
-    adapters = [ref for ref in refs if is_adapter(ref, download=download)]
-    if not adapters:
-        return "checkpoints"
-    if len(adapters) < len(refs):
-        other = next(ref for ref in refs if ref not in adapters)
-        raise ConfigError(
-            f"{adapters[0]}: is an adapter, and {other} a checkpoint; fold the adapter into its base "
-            f"(carrick adapters apply BASE {adapters[0]} -o OUT) and compare OUT"
-        )
-    return "adapters"
-
-
-def is_adapter(ref: str, *, download: bool = False) -> bool:
-    """Tell whether a model is an adapter, or a folder of adapters, rather than a checkpoint.
-
-    Raises
-    ------
-    FormatError
-        Nothing is there.
-    """
-    path, _ = find_path(ref, download=download, files=_TELLING)
-    if not path.is_dir() or any(path.glob("model*.safetensors*")):
-        return False
-    return (path / "adapter_config.json").exists() or any(path.glob("*/adapter_config.json"))
-
-
 def _of_checkpoints(
-    refs: Sequence[str],
-    base: str | Path | None,
+    refs: Sequence[ModelRef],
     notes: list[str],
     options: dict[str, int | None],
     progress: Callable[[Progress], None] | None,
@@ -150,28 +125,38 @@ def _of_checkpoints(
     exclude: Sequence[str],
     download: bool,
 ) -> Similarity:
-    if base is None:
-        raise ConfigError(
-            f"{refs[0]}: is a checkpoint, and its task vector is the difference from its base; name the base: "
-            "--base BASE (base=…)"
-        )
-    if is_adapter(str(base), download=download):
-        raise ConfigError(
-            f"{base}: is an adapter; --base is the checkpoint that the models were trained from"
-        )
-    first, *models = [find(ref, download=download) for ref in [str(base), *refs]]
-    lineup = checkpoint_side.line_up(first, models, exclude)
-    notes = [*notes, *(note for each in [first, *models] for note in each.notes), *lineup.notes]
-    sums = checkpoint_side.measure(first, models, lineup.names, options, progress)
+    """Compare checkpoints, of which the first one is the base."""
+    opened = open_refs(refs, {}, download=download)
+    base, *models = [opened[ref] for ref in refs]
+    first, *others = [model.checkpoint for model in (base, *models)]
+    lineup = checkpoint_side.line_up(first, others, exclude)
+    notes = [*notes, *(note for each in [first, *others] for note in each.notes), *lineup.notes]
+    changed = changed_tensors([base, *models], lineup.names)
+    stored = [name for name in lineup.names if name not in changed]
+    sums = checkpoint_side.measure(first, others, stored, options, progress)
+    if changed:
+        from carrick.similarity.adapted import measure  # noqa: PLC0415  (NumPy, which stored tensors do not need)
+
+        files = [record for model in opened.values() for record in model.checkpoint.files]
+        computed = [name for name in lineup.names if name in changed]
+        sums |= measure(base, models, computed, files, progress)
+        sums = {name: sums[name] for name in lineup.names}
     if signs is False:
         sums = {name: PairSums(each.elements, each.products) for name, each in sums.items()}
-    base_name, *names = _names([first, *models])
+    base_name, *names = _short([_name_of(model) for model in (base, *models)], refs)
     prefixes = {stack.prefix for stack in first.stacks}
     return _result("checkpoints", names, sums, notes, base=base_name, prefixes=prefixes)
 
 
+def changed_tensors(everyone: Sequence[Model], names: Sequence[str]) -> set[str]:
+    """Names of the tensors that adapters change beyond putting another stored one in their place."""
+    return {
+        name for name in names if any(model.changes(model.checkpoint.tensors[name]) for model in everyone)
+    }
+
+
 def _of_adapters(
-    refs: Sequence[str],
+    refs: Sequence[AdapterRef],
     notes: list[str],
     progress: Callable[[Progress], None] | None,
     *,
@@ -181,17 +166,28 @@ def _of_adapters(
 ) -> Similarity:
     from carrick.adapters.adapter import read_adapter  # noqa: PLC0415  (wanted for adapters alone)
 
-    adapters = [read_adapter(ref, download=download) for ref in refs]
+    adapters = [read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs]
+    weights = [ref.weight for ref in refs]
     lineup = adapter_side.line_up(adapters, exclude)
-    sums = adapter_side.measure(adapters, lineup.modules, progress, signs=signs)
-    return _result("adapters", _names(adapters), sums, notes + lineup.notes)
+    sums = adapter_side.measure(adapters, weights, lineup.modules, progress, signs=signs)
+    pairs = zip(adapters, weights, strict=True)
+    names = [str(AdapterRef(public_name(_entry(adapter)), weight=weight)) for adapter, weight in pairs]
+    return _result("adapters", _short(names, refs), sums, notes + lineup.notes)
 
 
-def _names(models: Sequence[Checkpoint | Adapter]) -> list[str]:
+def _short(names: list[str], asked: Sequence[ModelRef | AdapterRef]) -> list[str]:
     """Short names where they tell the models apart, and what was asked for where they do not."""
-    entries = [{"ref": m.ref, "revision": m.revision, "folder": str(m.folder)} for m in models]
-    names = [public_name(entry) for entry in entries]
-    return [m.ref if names.count(name) > 1 else name for m, name in zip(models, names, strict=True)]
+    return [str(ref) if names.count(name) > 1 else name for name, ref in zip(names, asked, strict=True)]
+
+
+def _name_of(model: Model) -> str:
+    adapters = [{**_entry(one.adapter), "weight": one.weight} for one in model.adapters]
+    return full_name({**_entry(model.origin), "adapters": adapters})
+
+
+def _entry(model: Checkpoint | Adapter) -> dict[str, Any]:
+    """Describe a model as a plan does."""
+    return {"ref": model.ref, "revision": model.revision, "folder": str(model.folder)}
 
 
 def _result(

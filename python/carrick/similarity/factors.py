@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from carrick.checkpoints import numpy_dtype
-from carrick.errors import FormatError
+from carrick.adapters.finite import read_finite
 from carrick.similarity.sums import PairSums
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from carrick.adapters.adapter import Adapter
     from carrick.adapters.module import LoraModule
-    from carrick.checkpoints import StoredTensor
 
     Array = NDArray[np.float64]
 
@@ -36,8 +34,8 @@ class Factors(NamedTuple):
     scale: float
 
 
-def read_factors(adapter: Adapter, path: str) -> Factors:
-    """Read the factors of a module, as matrices.
+def read_factors(adapter: Adapter, path: str, weight: float = 1.0) -> Factors:
+    """Read the factors of a module, as matrices; `weight` goes into the scale.
 
     Raises
     ------
@@ -47,25 +45,7 @@ def read_factors(adapter: Adapter, path: str) -> Factors:
     module = adapter.modules[path]
     b = read_finite(adapter, module.b, module.b_name)
     a = read_finite(adapter, module.a, module.a_name)
-    return Factors(b.reshape(module.out_features, -1), a.reshape(module.rank, -1), module.scale)
-
-
-def read_finite(adapter: Adapter, tensor: StoredTensor, name: str) -> NDArray[np.generic]:
-    """Read a tensor of an adapter as a flat array of its own type; NaN and infinities are refused."""
-    record = adapter.files[tensor.file]
-    dtype = numpy_dtype(tensor.dtype)
-    start = record.data_start + tensor.begin
-    found = np.fromfile(record.path, np.uint8, tensor.nbytes, offset=start)
-    if found.size != tensor.nbytes:
-        raise FormatError(f"{record.path}: tensor {name!r} ends too early; restore the file")
-    values = found.view(dtype)
-    for block in _blocks(values, 1):
-        finite = np.isfinite(block.astype(np.float64))
-        if not finite.all():
-            raise FormatError(
-                f"{record.path}: tensor {name!r} holds NaN or infinities; train the adapter again"
-            )
-    return values
+    return Factors(b.reshape(module.out_features, -1), a.reshape(module.rank, -1), weight * module.scale)
 
 
 def pair_sums(parts: Sequence[Factors | None], module: LoraModule, *, signs: bool) -> PairSums:
@@ -102,7 +82,7 @@ def vector_sums(vectors: Sequence[Array | None], elements: int, *, signs: bool) 
     products = (dense @ dense.T).tolist()
     if not signs:
         return PairSums(elements, products)
-    shared, conflicts = _counted(dense)
+    shared, conflicts = sign_counts(dense)
     return PairSums(elements, products, shared.tolist(), conflicts.tolist())
 
 
@@ -138,13 +118,13 @@ def _count_signs(parts: Sequence[Factors], columns: int) -> tuple[NDArray[np.int
     step = max(1, _BLOCK // (dtype.itemsize * columns))
     for start in range(0, lefts[0].shape[0], step):
         blocks = (left[start : start + step] @ right for left, right in zip(lefts, rights, strict=True))
-        both, differ = _counted(np.stack([np.sign(block).astype(np.int8).ravel() for block in blocks]))
+        both, differ = sign_counts(np.stack([np.sign(block).astype(np.int8).ravel() for block in blocks]))
         shared += both
         conflicts += differ
     return shared, conflicts
 
 
-def _counted(rows: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sign_counts(rows: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Entries where neither of two rows is zero, and those of them with different signs."""
     signs = np.sign(rows).astype(np.int8)
     shared = np.zeros((len(signs), len(signs)), np.int64)
@@ -155,9 +135,3 @@ def _counted(rows: NDArray[np.generic]) -> tuple[NDArray[np.int64], NDArray[np.i
             shared[i, j] = shared[j, i] = np.count_nonzero(product)
             conflicts[i, j] = conflicts[j, i] = np.count_nonzero(product < 0)
     return shared, conflicts
-
-
-def _blocks(values: NDArray[np.generic], columns: int) -> Iterator[NDArray[np.generic]]:
-    step = max(1, _BLOCK // (8 * columns))
-    for start in range(0, len(values), step):
-        yield values[start : start + step]

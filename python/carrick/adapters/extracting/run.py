@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from carrick import __version__, _core
 from carrick.adapters.config import parse_config
 from carrick.adapters.extracting.naming import is_turned, missing_prefix, task_of
+from carrick.adapters.folder import WEIGHTS
 from carrick.adapters.keys import PREFIX, tensor_names
-from carrick.adapters.merging.run import WEIGHTS, AdapterReport
+from carrick.adapters.merging.run import AdapterReport
 from carrick.adapters.truncation import Cut, truncate
 from carrick.adapters.write import adapter_config, write_config
 from carrick.checkpoints.element_types import element_size

@@ -13,7 +13,7 @@ from carrick.plan.description import Place
 from carrick.plan.match import Positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from carrick.adapters.keys import Kind
     from carrick.adapters.module import LoraModule
@@ -131,8 +131,8 @@ class AdapterLineup:
         return Place(self.first_files[index] + tensor.file, tensor.begin, tensor.dtype)
 
 
-def open_adapters(document: Document, *, download: bool) -> AdapterLineup:
-    """Read the headers of all adapters and match their modules.
+def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: bool) -> AdapterLineup:
+    """Read the headers of all adapters and match their modules; `made` are those of other documents by name.
 
     Raises
     ------
@@ -142,7 +142,9 @@ def open_adapters(document: Document, *, download: bool) -> AdapterLineup:
         Two adapters have different shapes for one module, or DoRA magnitudes.
     """
     refs = [source.ref for source in document.parts[0].merged]
-    adapters = [read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs]
+    adapters = [
+        made.get(ref.path) or read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs
+    ]
     files: list[FileRecord] = []
     first_files = []
     entries: dict[str, Entry] = {}

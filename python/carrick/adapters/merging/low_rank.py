@@ -9,24 +9,23 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from carrick.adapters.factors_file import FactorsFile
-from carrick.adapters.merging.decomposition import read_factors
 from carrick.adapters.merging.knots import Coordinates
 from carrick.adapters.merging.outputs import real_of, update_of, zeros
+from carrick.adapters.merging.stages import Held
 from carrick.adapters.merging.sums import add_zero
-from carrick.adapters.truncation import Cut, Truncation, truncate
-from carrick.plan.description import Place
+from carrick.adapters.truncation import Cut
 from carrick.plan.job import CAST, Input, Job
 
 if TYPE_CHECKING:
     from carrick.adapters.merging.decomposition import Decomposition
-    from carrick.adapters.merging.engine import Engine
     from carrick.adapters.merging.lineup import AdapterLineup, Entry
     from carrick.adapters.merging.outputs import Outputs
     from carrick.adapters.merging.recipe import Recipe
+    from carrick.adapters.merging.stages import Stages
+    from carrick.adapters.truncation import Truncation
 
 
-def merge_updates_to_rank(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engine: Engine) -> None:
+def merge_updates_to_rank(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, stages: Stages) -> None:
     """Merge the ΔW of every module, and add the best factors of the result."""
     jobs = []
     for entry in lineup.entries:
@@ -39,7 +38,7 @@ def merge_updates_to_rank(lineup: AdapterLineup, recipe: Recipe, outputs: Output
             one.index, one.parameters = index, parameters
         shape = (entry.rows, entry.columns)
         jobs.append(Job(entry.weight_name, shape, "F32", recipe.plain_method, values.options, inputs))
-    found = _truncate(lineup, recipe, jobs, engine)
+    found = _truncate(lineup, recipe, jobs, stages)
     for number, entry in enumerate(lineup.entries):
         outputs.modules.append(_diagnostics(entry, found.modules[number]))
         rank = found.rank(number)
@@ -51,7 +50,7 @@ def merge_updates_to_rank(lineup: AdapterLineup, recipe: Recipe, outputs: Output
         outputs.add_b(entry, rank, CAST, {}, [Input(found.place(number, "b"))])
 
 
-class _Held(NamedTuple):
+class _Based(NamedTuple):
     """A module whose updates are not all zero: its number, and its coordinates in the basis."""
 
     number: int
@@ -60,7 +59,7 @@ class _Held(NamedTuple):
 
 
 def merge_basis_to_rank(
-    lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, basis: Decomposition, engine: Engine
+    lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, basis: Decomposition, stages: Stages
 ) -> None:
     """Merge the coordinates of every module, cut them down, and turn the factors with the basis.
 
@@ -72,7 +71,7 @@ def merge_basis_to_rank(
         if basis.rank(number) == 0:
             add_zero(entry, outputs)
         else:
-            held.append(_Held(number, entry, Coordinates(recipe, basis, number)))
+            held.append(_Based(number, entry, Coordinates(recipe, basis, number)))
     jobs = []
     for module in held:
         options, inputs = module.coordinates.merge(by_columns=by_columns)
@@ -80,51 +79,28 @@ def merge_basis_to_rank(
         # The name keys the masks and orders the trim: that of the tensor which holds the coordinates otherwise.
         name = module.entry.names[0 if by_columns else 1]
         jobs.append(Job(name, (rows, columns), "F32", recipe.plain_method, options, inputs))
-    found = _truncate(lineup, recipe, jobs, engine)
-    with FactorsFile(engine.folder / "turned.factors", sum(len(m.entry.terms) for m in held)) as file:
-        turned = _Turned(basis, found, lineup, file)
-        for place, module in enumerate(held):
-            outputs.modules.append(_diagnostics(module.entry, found.modules[place]))
-            rank = found.rank(place)
-            if rank == 0:
-                add_zero(module.entry, outputs)
-                continue
-            outputs.add_rank(module.entry, rank)
-            places = turned.places(place, module, by_columns=by_columns)
-            through = Input(module.coordinates.through(places, rank, by_columns=by_columns))
-            a = Input(found.place(place, "a")) if by_columns else through
-            b = through if by_columns else Input(found.place(place, "b"))
-            outputs.add_a(module.entry, rank, CAST, {}, [a])
-            outputs.add_b(module.entry, rank, CAST, {}, [b])
-    lineup.files.append(file.record)
+    found = _truncate(lineup, recipe, jobs, stages)
+    modules = [Held(module.number, module.entry) for module in held]
+    turned = stages.turn(basis, found, modules, len(lineup.files), by_columns=by_columns)
+    lineup.files.append(turned.record)
+    for place, module in enumerate(held):
+        outputs.modules.append(_diagnostics(module.entry, found.modules[place]))
+        rank = found.rank(place)
+        if rank == 0:
+            add_zero(module.entry, outputs)
+            continue
+        outputs.add_rank(module.entry, rank)
+        through = Input(module.coordinates.through(turned.places[place], rank, by_columns=by_columns))
+        a = Input(found.place(place, "a")) if by_columns else through
+        b = through if by_columns else Input(found.place(place, "b"))
+        outputs.add_a(module.entry, rank, CAST, {}, [a])
+        outputs.add_b(module.entry, rank, CAST, {}, [b])
 
 
-class _Turned:
-    """The factor of X that the basis turns, as the small matrices that each B (or A) is multiplied with."""
-
-    def __init__(
-        self, basis: Decomposition, found: Truncation, lineup: AdapterLineup, file: FactorsFile
-    ) -> None:
-        self._basis = read_factors(basis.record)
-        self._found = read_factors(found.record)
-        self._file = file
-        self._number = len(lineup.files)
-
-    def places(self, number: int, module: _Held, *, by_columns: bool) -> list[Place]:
-        """Multiply Pᵢ·b (or a·Pᵢ) for each term, and return where the products lie."""
-        factor = self._found(f"{number}.{'b' if by_columns else 'a'}").astype("float64")
-        places = []
-        for term in range(len(module.entry.terms)):
-            p = self._basis(f"{module.number}.{term}.p").astype("float64")
-            product = (p @ factor if by_columns else factor @ p).astype("float32")
-            places.append(Place(self._number, *self._file.add(product)))
-        return places
-
-
-def _truncate(lineup: AdapterLineup, recipe: Recipe, jobs: list[Job], engine: Engine) -> Truncation:
+def _truncate(lineup: AdapterLineup, recipe: Recipe, jobs: list[Job], stages: Stages) -> Truncation:
     options = recipe.adapter
     cuts = [Cut(options.rank, options.energy) for _ in jobs]
-    found = truncate(lineup.files, jobs, cuts, engine, seed=recipe.document.seed or 0)
+    found = stages.truncate(lineup.files, jobs, cuts, seed=recipe.document.seed or 0)
     lineup.files.append(found.record)
     return found
 

@@ -8,33 +8,32 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from carrick import _core
-from carrick.adapters.merging.beside import add_beside, add_biases_of_b
-from carrick.adapters.merging.decomposition import Decomposition, Kind, decompose
-from carrick.adapters.merging.factor_space import merge_factors
-from carrick.adapters.merging.knots import merge_in_basis
+from carrick.adapters.finite import naming_adapter
+from carrick.adapters.folder import WEIGHTS
+from carrick.adapters.merging.filters import refuse_unmatched
+from carrick.adapters.merging.jobs import add_jobs, lay_out, refuse_contradictions
 from carrick.adapters.merging.lineup import AdapterLineup, open_adapters
-from carrick.adapters.merging.low_rank import merge_basis_to_rank, merge_updates_to_rank
-from carrick.adapters.merging.on_device import merge_on_torch
 from carrick.adapters.merging.outputs import Outputs
-from carrick.adapters.merging.recipe import KNOTS, Recipe
+from carrick.adapters.merging.recipe import Recipe
 from carrick.adapters.merging.record import adapter_record
-from carrick.adapters.merging.sums import concatenate, truncate
-from carrick.adapters.merging.swap import swap_modules
+from carrick.adapters.merging.stages import CoreStages
 from carrick.adapters.write import adapter_config, write_config
 from carrick.errors import PlanError
 from carrick.partial import JOURNAL, PartialFolder
-from carrick.plan.job import Plan, Shard
 from carrick.record import NAME as RECORD
 from carrick.record import write_record
 from carrick.report import MergeReport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from carrick.adapters.adapter import Adapter
     from carrick.adapters.merging.engine import Engine
     from carrick.config import Document
 
-WEIGHTS = "adapter_model.safetensors"
+
+_NONE_MADE: Mapping[str, Adapter] = {}
 
 
 @dataclass
@@ -63,9 +62,14 @@ class AdapterReport(MergeReport):
 
 
 def merge_document(
-    document: Document, out: Path, engine: Engine, *, force: bool = False, dry_run: bool = False
+    document: Document,
+    out: Path,
+    engine: Engine,
+    *,
+    force: bool = False,
+    made: Mapping[str, Adapter] = _NONE_MADE,
 ) -> AdapterReport:
-    """Merge the adapters of a document.
+    """Merge the adapters of a document; `made` are the results of other documents by name.
 
     Raises
     ------
@@ -73,22 +77,14 @@ def merge_document(
         What was asked for cannot be done; nothing is left behind.
     """
     start = time.perf_counter()
-    lineup = open_adapters(document, download=engine.download)
-    recipe = Recipe(document, lineup)
+    lineup, recipe = open_recipe(document, engine, made)
     outputs = Outputs(document.output_dtype)
     report = AdapterReport(out, notes=[*document.notes, *lineup.notes])
-    _refuse_contradictions(recipe, engine.device)
-    if dry_run:
-        for entry in lineup.entries:
-            recipe.of(entry)
-        _beside(lineup, recipe, engine)
-        report.tensors, report.dry_run = 2 * len(lineup.entries), True
-        return report
-    with PartialFolder(out) as partial:
+    with naming_adapter(lambda: lineup.adapters), PartialFolder(out) as partial:
         engine = replace(engine, folder=partial.path)
-        _add_jobs(lineup, recipe, outputs, engine)
-        plan = _plan(lineup, recipe, outputs)
-        report.config = _config(lineup, outputs)
+        add_jobs(lineup, recipe, outputs, CoreStages(engine))
+        plan = lay_out(lineup, recipe, outputs)
+        report.config = config_of(lineup, outputs)
         options = json.dumps({**engine.options, "fresh": True})
         told = json.loads(_core.execute(plan.to_json(), str(partial.path), options, engine.progress))
         _refuse_special(told)
@@ -103,95 +99,25 @@ def merge_document(
     return report
 
 
-def _refuse_contradictions(recipe: Recipe, device: str) -> None:
-    """Raise for options that do not go together: none is dropped without a word."""
-    if recipe.adapter.space == "factors":
-        if device != "cpu":
-            raise PlanError("`space: factors` decomposes nothing: leave --device out")
-        if recipe.truncates:
-            raise PlanError("`space: factors` keeps the adapters' rank; leave `rank` and `energy` out")
-    elif recipe.method == "layer_swap":
-        if recipe.truncates:
-            raise PlanError("`layer_swap` keeps the rank of every module; leave `rank` and `energy` out")
-    elif not (recipe.truncates or recipe.is_sum or recipe.method.startswith(KNOTS) or device != "cpu"):
-        raise PlanError(
-            f"`{recipe.method}` of updates is not of low rank: give the rank of the result (--rank R, `rank`), or "
-            "merge into the base (--base BASE --dense)"
-        )
+def open_recipe(
+    document: Document, engine: Engine, made: Mapping[str, Adapter]
+) -> tuple[AdapterLineup, Recipe]:
+    """Read the headers of a document's adapters, and refuse what does not go together.
+
+    Raises
+    ------
+    ConfigError, PlanError, FormatError
+        What was asked for cannot be done.
+    """
+    lineup = open_adapters(document, made, download=engine.download)
+    refuse_unmatched(document, lineup)
+    recipe = Recipe(document, lineup)
+    refuse_contradictions(recipe, engine.device)
+    return lineup, recipe
 
 
-def _beside(lineup: AdapterLineup, recipe: Recipe, engine: Engine) -> Outputs:
-    """Find what the adapters hold beside their modules, and what becomes of it."""
-    beside = Outputs(recipe.document.output_dtype)
-    add_biases_of_b(lineup, recipe, beside)
-    add_beside(lineup, recipe, beside, download=engine.download)
-    return beside
-
-
-def _add_jobs(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engine: Engine) -> None:
-    """Add the jobs of all modules, and of what the adapters hold beside them."""
-    options = recipe.adapter
-    # Before decompositions, which take time: what is refused is refused at once.
-    beside = _beside(lineup, recipe, engine)
-    if engine.device != "cpu":
-        merge_on_torch(lineup, recipe, outputs, engine)
-    elif options.space == "factors":
-        merge_factors(lineup, recipe, outputs)
-    elif recipe.method == "layer_swap":
-        swap_modules(lineup, recipe, outputs)
-    elif recipe.method.startswith(KNOTS):
-        if recipe.truncates:
-            merge_basis_to_rank(lineup, recipe, outputs, _basis(lineup, recipe, engine), engine)
-        else:
-            merge_in_basis(lineup, recipe, outputs, _basis(lineup, recipe, engine))
-    elif recipe.is_sum:
-        if recipe.truncates:
-            scales = [recipe.term_scales(entry) for entry in lineup.entries]
-            found = decompose(lineup, "sum", scales, _request(recipe), engine)
-            lineup.files.append(found.record)
-            truncate(lineup, recipe, outputs, found)
-        else:
-            concatenate(lineup, recipe, outputs)
-    else:
-        merge_updates_to_rank(lineup, recipe, outputs, engine)
-    outputs.jobs += beside.jobs
-    outputs.notes += beside.notes
-    outputs.modules_to_save, outputs.bias = beside.modules_to_save, beside.bias
-    outputs.tokens, outputs.lora_bias = beside.tokens, beside.lora_bias
-    outputs.base = beside.base
-
-
-def _request(recipe: Recipe) -> dict[str, Any]:
-    options = recipe.adapter
-    cut = recipe.merge_options
-    tolerance = {str(cut.get("rank_cut", "relative")): cut.get("rank_tolerance", 1e-6)}
-    limits = {"rank": options.rank, "energy": options.energy} if recipe.is_sum else {}
-    return {"tolerance": tolerance, "precision": recipe.precision, **limits}
-
-
-def _basis(lineup: AdapterLineup, recipe: Recipe, engine: Engine) -> Decomposition:
-    """Find the basis that the updates share; weights never enter it."""
-    kind: Kind = "joint_columns" if recipe.merge_options["direction"] == "columns" else "joint_rows"
-    scales = [[term.module.scale for term in entry.terms] for entry in lineup.entries]
-    found = decompose(lineup, kind, scales, _request(recipe), engine)
-    lineup.files.append(found.record)
-    return found
-
-
-def _plan(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> Plan:
-    """Lay the tensors out in one file, larger elements first so that all are aligned."""
-    from carrick.checkpoints.element_types import element_size  # noqa: PLC0415
-
-    jobs = sorted(outputs.jobs, key=lambda job: -element_size(job.dtype))
-    offset = 0
-    for job in jobs:
-        job.offset = offset
-        offset += job.nbytes
-    seed = recipe.document.seed or 0
-    return Plan(lineup.files, [Shard(WEIGHTS, offset)], jobs, seed)
-
-
-def _config(lineup: AdapterLineup, outputs: Outputs) -> dict[str, Any]:
+def config_of(lineup: AdapterLineup, outputs: Outputs) -> dict[str, Any]:
+    """Return the content of adapter_config.json."""
     return adapter_config(
         lineup.adapters[0].config,
         outputs.ranks,
@@ -209,8 +135,7 @@ def _refuse_special(report: dict[str, Any]) -> None:
         if report[kind]:
             name, count = next(iter(report[kind].items()))
             raise PlanError(
-                f"{name}: {count} {what} among the inputs, which adapters may not have; find the adapter with "
-                "`carrick adapters inspect` and train it again"
+                f"{name}: {count} {what}, which adapters may not have; give a base without them, or smaller weights"
             )
     if report["overflow"]:
         name, count = next(iter(report["overflow"].items()))

@@ -33,13 +33,18 @@ class Precision(StrEnum):
 
 
 def merge(  # noqa: PLR0917  (typer reads options from the signature)
-    adapters: Annotated[list[str], typer.Argument(help="PEFT folders, or Hub ids in the cache.")],
+    adapters: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ADAPTER[:WEIGHT]", help="PEFT folders or Hub ids, with a weight where it is not 1."
+        ),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")],
     method: Annotated[
         str, typer.Option("--method", "-m", metavar="NAME", help="`carrick methods` lists them.")
     ] = "cat",
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W,…", help="One for each adapter; default 1, a sum.")
+        str | None, typer.Option(metavar="W,W,…", help="One for each adapter, if none is in its name.")
     ] = None,
     density: Annotated[
         float | None, typer.Option(metavar="D", help="Fraction of each update that is kept.")
@@ -95,7 +100,8 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
 ) -> None:
     """Merge LoRA adapters into one adapter, exactly, on ΔW = s·B·A.
 
-    The default, cat, is the exact weighted sum. Methods that drop entries need --density; those whose result has
+    The weight of an adapter is what follows its last colon, when that is a number; --weights sets all of them. The
+    default, cat, is the exact weighted sum. Methods that drop entries need --density; those whose result has
     no low rank need --rank, or --base BASE --dense.
     """
     from carrick.adapters import merge as run  # noqa: PLC0415

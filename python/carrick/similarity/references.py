@@ -1,0 +1,78 @@
+"""What is compared, as a user names it: checkpoints, with adapters on them where wanted, or adapters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from carrick.checkpoints import find_path
+from carrick.checkpoints.find import HubFiles
+from carrick.config.location import Location
+from carrick.config.model_ref import AdapterRef, ModelRef, read_adapter_ref, read_model_ref
+from carrick.config.objects import read_object
+from carrick.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+# What tells an adapter on the Hub from a checkpoint, without its weights.
+_TELLING = HubFiles(("*adapter_config.json",), ("checkpoint-*",))
+
+
+def read_models(models: Sequence[str | Path], *, download: bool = False) -> list[ModelRef | AdapterRef]:
+    """Read the models of a comparison, and tell adapters (`path[@revision][:weight]`) from checkpoints.
+
+    Raises
+    ------
+    ConfigError
+        Fewer than two, or a reference that cannot be read.
+    FormatError
+        Nothing is there.
+    """
+    if isinstance(models, str):
+        raise ConfigError(f"models is {models!r}: give a list of two or more models")
+    texts = [str(model) for model in models]
+    if len(texts) < 2:
+        only = f" ({texts[0]})" if texts else ""
+        raise ConfigError(f"similarity needs two models or more, and {len(texts)} was given{only}")
+    where = Location(key="models")
+    return [_read(text, where.item(place), download=download) for place, text in enumerate(texts)]
+
+
+def read_base(base: str | Path, *, download: bool = False) -> ModelRef:
+    """Read the base of a comparison, which is a checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        It is an adapter.
+    """
+    ref = _read(str(base), Location(key="base"), download=download)
+    if isinstance(ref, AdapterRef):
+        raise ConfigError(
+            f"{base}: is an adapter; --base is the checkpoint that the models were trained from"
+        )
+    return ref
+
+
+def _read(text: str, where: Location, *, download: bool) -> ModelRef | AdapterRef:
+    node = read_object(text, where)
+    model = read_model_ref(node, "a model", [])
+    if model.adapters:
+        return model
+    alone = read_adapter_ref(node, "a model")
+    return alone if is_adapter(alone.path, alone.revision, download=download) else model
+
+
+def is_adapter(ref: str, revision: str | None = None, *, download: bool = False) -> bool:
+    """Tell whether a model is an adapter, or a folder of adapters, rather than a checkpoint.
+
+    Raises
+    ------
+    FormatError
+        Nothing is there.
+    """
+    path, _ = find_path(ref, revision, download=download, files=_TELLING)
+    if not path.is_dir() or any(path.glob("model*.safetensors*")):
+        return False
+    return (path / "adapter_config.json").exists() or any(path.glob("*/adapter_config.json"))

@@ -1,0 +1,145 @@
+"""Several documents in one file: adapters that are merged further, as two merges one after the other make them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import carrick
+from adapters.merging import FILE, SHAPES, lora
+from carrick import _core
+from carrick.adapters import merge
+from carrick.cli import main
+from oracles.files import read_file
+
+RANKS = (2, 3, 4)
+
+
+@pytest.fixture
+def three(tmp_path):
+    names = ("en", "de", "fr")
+    return [
+        str(lora(i, rank=r).write(tmp_path / n)) for i, (n, r) in enumerate(zip(names, RANKS, strict=True))
+    ]
+
+
+def documents(three, **first):
+    inner = {"merge_method": "cat", "models": [{"model": three[0]}, {"model": three[1]}], **first}
+    outer = {
+        "merge_method": "cat",
+        "models": [{"model": "west", "parameters": {"weight": 0.5}}, {"model": three[2]}],
+    }
+    # What is needed first may stand last.
+    return [outer, {"name": "west", **inner}]
+
+
+def written(tmp_path, contents, name="two.yml"):
+    path = tmp_path / name
+    path.write_text("\n---\n".join(json.dumps(content) for content in contents))
+    return path
+
+
+KNOTS = {"merge_method": "knots_ties", "parameters": {"density": 0.5}}
+
+
+@pytest.mark.parametrize("first", [{}, KNOTS, {"rank": 2}], ids=str)
+def test_as_two_merges(first, three, tmp_path):
+    report = carrick.merge(written(tmp_path, documents(three, **first)), tmp_path / "out")
+    density = {"density": 0.5} if first is KNOTS else {}
+    rank = {"rank": 2} if "rank" in first else {}
+    one = merge(three[:2], tmp_path / "west", method=first.get("merge_method", "cat"), **density, **rank)
+    two = merge([tmp_path / "west", three[2]], tmp_path / "expected", weights=[0.5, 1])
+    for name in (FILE, "adapter_config.json", "carrick.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "expected" / name).read_bytes(), name
+    assert report.bytes_written == one.bytes_written + two.bytes_written
+    assert report.tensors == two.tensors
+    # Nothing of the first stands beside the output.
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "de",
+        "en",
+        "expected",
+        "fr",
+        "out",
+        "two.yml",
+        "west",
+    ]
+
+
+def test_every_document_is_planned(three, tmp_path, capfd):
+    """The second one against an adapter that is not there yet: its ranks are the most that the first may have."""
+    config = written(tmp_path, documents(three, **KNOTS))
+    west, out = json.loads(capture(capfd, "plan", config, "--json"))
+    assert (west["document"], out["document"]) == ("west", None)
+    assert [adapter["ref"] for adapter in out["adapters"]] == ["west", three[2]]
+    for one, other in zip(west["modules"], out["modules"], strict=True):
+        assert one["rank"] == min(5, SHAPES[one["path"]][0])
+        assert other["ranks"] == [one["rank"], 4]
+        assert other["rank"] == one["rank"] + 4
+    assert carrick.plan(config).document is None
+    said = capture(capfd, "merge", config, tmp_path / "out", "--dry-run")
+    assert "document     west" in said
+    assert not (tmp_path / "out").exists()
+    carrick.merge(config, tmp_path / "out")
+    assert sum(t.nbytes for t in read_file(tmp_path / "out" / FILE).values()) == out["bytes_written"]
+
+
+def capture(capfd, *words):
+    capfd.readouterr()
+    code = main([str(word) for word in words])
+    said, err = capfd.readouterr()
+    assert code == 0, err
+    return said
+
+
+def test_intermediates_may_be_kept(three, tmp_path):
+    config = written(tmp_path, documents(three))
+    carrick.merge(config, tmp_path / "out", keep_intermediates=True)
+    merge(three[:2], tmp_path / "expected")
+    assert (tmp_path / "west" / FILE).read_bytes() == (tmp_path / "expected" / FILE).read_bytes()
+    with pytest.raises(carrick.PlanError, match="west exists already"):
+        carrick.merge(config, tmp_path / "other", keep_intermediates=True)
+    assert not (tmp_path / "other").exists()
+    carrick.merge(config, tmp_path / "other", keep_intermediates=True, force=True)
+    with pytest.raises(carrick.ConfigError, match=r"`west` would be kept at .*west, where the output goes"):
+        carrick.merge(config, tmp_path / "west", keep_intermediates=True, force=True)
+
+
+def test_a_mistake_in_the_last_document_costs_nothing(three, tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(_core, "execute", None)  # nothing is merged
+    before = sorted([*tmp_path.iterdir(), tmp_path / "two.yml"])
+
+    def refused(contents, *says):
+        config = written(tmp_path, contents)
+        for command in (["merge", config, tmp_path / "out"], ["plan", config]):
+            capfd.readouterr()
+            assert main([str(word) for word in command]) == 2
+            err = capfd.readouterr().err
+            for text in says:
+                assert text in err, err
+            assert sorted(tmp_path.iterdir()) == before
+
+    outer, inner = documents(three)
+    refused([{**outer, "merge_method": "ties", "parameters": {"density": 0.5}}, inner], "not of low rank")
+    weight = {"weight": [{"filter": "q_porj", "value": 1}, {"value": 2}]}
+    refused([{**outer, "models": [{"model": "west", "parameters": weight}]}, inner], "did you mean `q_proj`?")
+    refused([{**outer, "name": "east"}, inner], "leave it out of the one whose result is the output")
+    refused([{**outer, "models": [{"model": "wst"}, {"model": three[2]}]}, inner], "`wst` is none")
+    swapped = {"merge_method": "layer_swap", "models": [{"model": "west"}, {"model": three[2]}]}
+    refused([swapped, inner], "nothing is left for the task expert")
+
+
+def test_adapters_and_models_do_not_mix(three, tmp_path):
+    outer = {"merge_method": "linear", "models": [{"model": three[0]}, {"model": f"base+{three[1]}"}]}
+    with pytest.raises(
+        carrick.ConfigError, match=r"is an adapter and `base\+.*` is none; merge adapters alone"
+    ):
+        carrick.merge(outer, tmp_path / "out")
+    outer["models"][1]["model"] = f"{three[1]}:0.5"
+    with pytest.raises(
+        carrick.ConfigError, match="the weight of an adapter is written under its `parameters`"
+    ):
+        carrick.merge(outer, tmp_path / "out")
+    outer["models"][1]["model"] = {"model": "base", "lora": three[1]}
+    with pytest.raises(carrick.ConfigError, match="this one is none"):
+        carrick.merge(outer, tmp_path / "out")
