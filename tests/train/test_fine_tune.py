@@ -304,17 +304,6 @@ def test_the_best_checkpoint_is_kept(place, tmp_path):
     assert last.record["validation"] == record["validation"]
 
 
-def test_rows_whose_answer_is_cut_off_are_left_out_and_told(place, tmp_path):
-    jsonl(tmp_path / "qa.jsonl", [*questions(6), {"prompt": "the cat " * 20, "completion": " good"}])
-    training = {"steps": 1, "batch_size": 4, "max_length": 16}
-    report = train(
-        causal(place, data={"train": {"file": str(tmp_path / "qa.jsonl")}}, training=training),
-        tmp_path / "out",
-    )
-    assert report.record["data"]["train"]["dropped"] == 1
-    assert "1 rows have no token of the answer" in report.notes[0]
-
-
 def test_chat_rows_go_through_the_template(place, tmp_path):
     base = llama(tmp_path / "base")
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)

@@ -126,7 +126,8 @@ def test_an_encoder_is_no_language_model(place, tmp_path):
     base = tmp_path.parent / f"{tmp_path.name}-vit"
     base.mkdir()
     (base / "config.json").write_text(json.dumps({**config, "model_type": "vit"}))
-    (base / "tokenizer.json").write_bytes((place / "bert" / "tokenizer.json").read_bytes())
+    for name in ("tokenizer.json", "model.safetensors"):
+        (base / name).write_bytes((place / "bert" / name).read_bytes())
     assert "a vit model, which is no causal language model" in refused(
         causal(place, base=str(base)), tmp_path
     )

@@ -122,6 +122,23 @@ def load_head(folder: str | Path) -> Head:
     return Head(weight.astype(np.float32), bias.astype(np.float32), labels, str(described.get("base", "")))
 
 
+def check_width(head: Head, base: Path) -> None:
+    """Refuse a head over other features than a base gives.
+
+    Raises
+    ------
+    ConfigError
+        Their widths differ.
+    """
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    width, features = AutoConfig.from_pretrained(base).hidden_size, head.weight.shape[1]
+    if width != features:
+        raise ConfigError(
+            f"head: it is a head over {features} features; the base gives {width}. It was fitted on {head.base}"
+        )
+
+
 def fit_head(
     base: str | Path,
     texts: Sequence[str],

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from carrick.checkpoints.find import find_path
-from carrick.classifier.head import Head, load_head
+from carrick.classifier.head import Head, check_width, load_head
+from carrick.hub_cache import nothing_downloaded
+from carrick.loading import load_complete
+from carrick.positions import learnt_positions
 from carrick.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ def features(
     texts
         What is encoded.
     max_length
-        Tokens that are kept of each text.
+        Tokens that are kept of each text; at most those that the encoder has positions for.
     batch_size
         Texts at a time.
     device
@@ -51,14 +54,15 @@ def features(
     """
     from carrick.classifier.pooling import mean_pool  # noqa: PLC0415
 
-    folder, _ = find_path(str(base))
+    folder = _found(base)
     with quiet_libraries():
         encoder = _load(folder, device)
 
     def pooled(ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         return mean_pool(encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
 
-    return _in_batches(folder, texts, pooled, max_length=max_length, batch_size=batch_size, device=device)
+    longest = min(max_length, learnt_positions(encoder) or max_length)
+    return _in_batches(folder, texts, pooled, max_length=longest, batch_size=batch_size, device=device)
 
 
 def predict(
@@ -85,7 +89,7 @@ def predict(
     adapter
         A PEFT folder, or several with their weights: the update is then Σ wᵢ·ΔWᵢ.
     max_length
-        Tokens that are kept of each text.
+        Tokens that are kept of each text; at most those that the encoder has positions for.
     batch_size
         Texts at a time.
     device
@@ -106,7 +110,8 @@ def predict(
     from carrick.classifier.pooling import PooledClassifier  # noqa: PLC0415
 
     found = head if isinstance(head, Head) else load_head(head)
-    folder, _ = find_path(str(base))
+    folder = _found(base)
+    check_width(found, folder)
     with quiet_libraries():
         encoder = _adapted(_load(folder, device), adapter)
     model = PooledClassifier(encoder, found).to(device).eval()
@@ -118,7 +123,13 @@ def predict(
             scores: torch.Tensor = model(ids, mask).logits
         return scores
 
-    return _in_batches(folder, texts, logits, max_length=max_length, batch_size=batch_size, device=device)
+    longest = min(max_length, learnt_positions(model) or max_length)
+    return _in_batches(folder, texts, logits, max_length=longest, batch_size=batch_size, device=device)
+
+
+def _found(base: str | Path) -> Path:
+    with nothing_downloaded("base", str(base)):
+        return find_path(str(base))[0]
 
 
 def _load(folder: Path, device: str) -> nn.Module:
@@ -127,7 +138,7 @@ def _load(folder: Path, device: str) -> nn.Module:
 
     from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
 
-    model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32, **encoder_options(folder))
+    model = load_complete(AutoModel, folder, str(folder), dtype=torch.float32, **encoder_options(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]
 
 

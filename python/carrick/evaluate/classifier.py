@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from carrick.classifier.head import check_width
 from carrick.errors import ConfigError
 from carrick.evaluate.aggregate import classified, mean
 from carrick.evaluate.model import find_subject
+from carrick.evaluate.not_numbers import not_numbers
 from carrick.evaluate.report import TaskResult
 
 if TYPE_CHECKING:
@@ -70,19 +72,22 @@ def run(request: Request, folder: str | Path) -> Found:
     Raises
     ------
     ConfigError
-        No head there, a head of other classes, or adapters of another base.
+        No head there, a head of other classes or another width, or adapters of another base.
     """
     heads = [check_head(folder, family) for family, _, _ in request.rows]
     subject = find_subject(request.model, request.adapters, download=request.download)
-    results = []
+    for head in heads:
+        check_width(head, subject.folder)
+    results, notes = [], []
     for number, (head, (family, language, rows)) in enumerate(zip(heads, request.rows, strict=True)):
         request.watch(number, len(request.rows), f"{family.name} {language}")
         asked = rows["test"][: request.settings.limit]
         right = np.array([row["gold"] for row in asked])
         answered = _answers(subject, head, family, [row["text"] for row in asked], request)
         results.append(_result(family, language, right, answered, request.settings.seed))
+        notes += not_numbers(f"{family.name}_{language}", int((answered < 0).sum()), len(answered))
     request.watch(len(request.rows), len(request.rows), "")
-    return subject.name, results, []
+    return subject.name, results, notes
 
 
 def _answers(
@@ -103,6 +108,7 @@ def _answers(
     # The head may have its classes in another order than the task.
     place = [family.classes.index(name) if name in family.classes else int(name) for name in head.labels]
     found: NDArray[np.int64] = np.array(place)[logits.argmax(axis=1)]
+    found[np.isnan(logits).any(axis=1)] = -1  # no class
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carrick.errors import ConfigError
 from carrick.evaluate.aggregate import aggregate
+from carrick.evaluate.not_numbers import not_numbers
 from carrick.evaluate.report import TaskResult
 from carrick.evaluate.tasks.catalogue import yaml_file
 
@@ -108,6 +110,7 @@ def run(lm: Any, task: Prepared, settings: Settings) -> tuple[TaskResult, list[s
         )
     samples = answered["samples"][config["task"]]
     notes += _cut_prompts(samples, config, lm)
+    notes += not_numbers(config["task"], sum(map(_has_nan, samples)), len(samples))
     result = TaskResult(
         task=task.family.name,
         language=task.language,
@@ -155,6 +158,12 @@ def _cut_prompts(samples: list[dict[str, Any]], config: dict[str, Any], lm: Any)
         f"{config['task']}: of {sum(cut)} of {len(cut)} rows the prompt is longer than the {room} tokens that the "
         "model has room for; its beginning was cut off"
     ]
+
+
+def _has_nan(sample: dict[str, Any]) -> bool:
+    """Whether a choice of the row has no likelihood."""
+    answers = sample["filtered_resps"]
+    return not isinstance(answers[0], str) and any(math.isnan(answer[0]) for answer in answers)
 
 
 def _record(sample: dict[str, Any]) -> dict[str, Any]:

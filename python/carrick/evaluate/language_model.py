@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,11 @@ from carrick.errors import ConfigError
 from carrick.evaluate import harness
 from carrick.evaluate.aggregate import perplexity_of
 from carrick.evaluate.model import find_subject, load_causal
+from carrick.evaluate.not_numbers import not_numbers
 from carrick.evaluate.perplexity import perplexity
 from carrick.evaluate.report import Score, TaskResult
 from carrick.evaluate.tasks.catalogue import PERPLEXITY
+from carrick.positions import learnt_positions
 
 if TYPE_CHECKING:
     from carrick.evaluate.request import Found, Request
@@ -38,7 +41,10 @@ def run(request: Request) -> Found:
     for number, (task, (family, language, found)) in enumerate(zip(prepared, rows, strict=True)):
         request.watch(number, len(rows), f"{family.name} {language}")
         if task is None:
-            results.append(_perplexity(language, found["test"][: settings.limit], lm, settings))
+            result = _perplexity(language, found["test"][: settings.limit], lm, settings)
+            results.append(result)
+            unknown = sum(math.isnan(sample["nll"]) for sample in result.samples)
+            notes += not_numbers(f"{family.name}_{language}", unknown, result.rows)
         else:
             result, remarks = harness.run(lm, task, settings)
             results.append(result)
@@ -59,6 +65,11 @@ def _open(request: Request) -> tuple[str, Any]:
     if settings.chat:
         _check_template(subject.folder)
     model, tokenizer = load_causal(subject, request.device, settings.precision)
+    room = learnt_positions(model)
+    if room is not None and settings.max_length is not None and settings.max_length > room:
+        raise ConfigError(
+            f"`max_length` is {settings.max_length}; {subject.name} has positions for {room} tokens, choose no more"
+        )
     return subject.name, harness.wrap(model, tokenizer, settings.batch_size, settings.max_length)
 
 

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.adapters.apply import apply
 from carrick.adapters.folder import find_adapter
+from carrick.checkpoints.checkpoint import read_checkpoint
 from carrick.checkpoints.find import find_path
 from carrick.config.location import Location
 from carrick.config.model_ref import AdapterRef, read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
 from carrick.errors import ConfigError
 from carrick.evaluate.device import element_type
+from carrick.loading import load_complete
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,13 +73,14 @@ def find_subject(
             for place, one in enumerate(adapters)
         ),
     ]
-    folder, _ = find_path(ref.path, ref.revision, download=download)
+    folder, commit = find_path(ref.path, ref.revision, download=download)
     if not folder.is_dir() or not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise ConfigError(f"{ref.path} is an adapter; give its base first, then the adapter")
         raise ConfigError(
             f"{ref.path} holds no config.json, so it is no model that can run; give a model folder"
         )
+    read_checkpoint(folder, ref.path, commit)  # names what is cut short, missing or a pickle
     found = tuple(
         (find_adapter(one.path, revision=one.revision, download=download).folder, one.weight) for one in refs
     )
@@ -110,7 +113,8 @@ def load_causal(subject: Subject, device: torch.device, precision: str = "auto")
     Raises
     ------
     ConfigError
-        The checkpoint is no causal language model, or has no tokenizer.
+        The checkpoint is no causal language model, its weights are not those of its config.json, or it has no
+        tokenizer.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  (an extra)
 
@@ -119,20 +123,20 @@ def load_causal(subject: Subject, device: torch.device, precision: str = "auto")
         tokenizer = AutoTokenizer.from_pretrained(subject.folder)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{subject.folder}: there is no tokenizer beside the model ({reason})") from None
+        raise ConfigError(
+            f"{subject.folder}: no tokenizer beside the model can be loaded ({reason})"
+        ) from None
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            subject.folder, dtype=dtype, output_loading_info=True
+        model = load_complete(
+            AutoModelForCausalLM,
+            subject.folder,
+            str(subject.folder),
+            otherwise="; an encoder is evaluated with --head",
+            dtype=dtype,
         )
     except ValueError as error:  # an architecture that transformers has no causal model for
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{subject.folder} is no causal language model: {reason}") from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ConfigError(
-            f"{subject.folder} is no causal language model: it holds no `{missing[0]}`, which would be random; "
-            "an encoder is evaluated with --head"
-        )
     model.to(device).eval()
     return _with_adapters(model, subject.adapters), tokenizer
 

@@ -14,6 +14,7 @@ from carrick.evaluate import classifier, language_model
 from carrick.evaluate.aggregate import mean
 from carrick.evaluate.device import choose_device, element_type
 from carrick.evaluate.metrics.bertscore import bertscore as bert_scores
+from carrick.evaluate.metrics.bertscore import check_encoder
 from carrick.evaluate.output import UNDRAWN, check_out, has_charts
 from carrick.evaluate.report import EvaluationReport, TaskResult
 from carrick.evaluate.request import Request
@@ -128,7 +129,7 @@ def evaluate(
     asked = chosen(tasks, source, languages)
     rows = [(family, language, family.rows(source, language)) for family, language in asked]
     if bertscore is not None:
-        _check_bertscore(bertscore, asked)
+        _check_bertscore(bertscore, asked, download=download)
     watch = progress or _unwatched
     request = Request(model, tuple(adapters), rows, settings, place, watch, download)
     name, results, notes = language_model.run(request) if head is None else classifier.run(request, head)
@@ -157,13 +158,13 @@ def evaluate(
     return report
 
 
-def _check_bertscore(model: str | Path, asked: Sequence[tuple[Family, str]]) -> None:
+def _check_bertscore(model: str | Path, asked: Sequence[tuple[Family, str]], *, download: bool) -> None:
     require("`--bertscore`", "evaluate", "bert_score")
     if not any(family.name == SUMMARIES for family, _ in asked):
         raise ConfigError(
             f"--bertscore compares summaries; the task {SUMMARIES} is not among those asked for"
         )
-    find_path(str(model))
+    check_encoder(find_path(str(model), download=download)[0])
 
 
 def _with_bertscore(result: TaskResult, rows: Rows, model: str | Path, device: str) -> TaskResult:

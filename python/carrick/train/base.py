@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from carrick.checkpoints.checkpoint import read_checkpoint
 from carrick.checkpoints.find import find_path
 from carrick.errors import ConfigError
+from carrick.hub_cache import nothing_downloaded
+from carrick.loading import load_complete
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -53,22 +55,34 @@ def find_base(name: str) -> Base:
     Raises
     ------
     FormatError
-        Nothing is there.
+        Nothing is there, or no readable weights.
     ConfigError
-        What is there has no config.json.
+        What is there has no config.json, or one of an architecture that transformers does not know.
     """
     from pathlib import Path as _Path  # noqa: PLC0415
 
     ref, _, revision = (name, "", "") if _Path(name).exists() else name.partition("@")
-    path, commit = find_path(ref, revision or None)
+    with nothing_downloaded("base", ref, revision or None):
+        path, commit = find_path(ref, revision or None)
     config = path / "config.json"
     if not config.is_file():
         is_adapter = (path / "adapter_config.json").is_file()
         kind = "it is an adapter; name the model it belongs to" if is_adapter else "there is no config.json"
         raise ConfigError(f"base: {name} is no model: {kind}")
-    data = config.read_bytes()
-    architecture = str(json.loads(data).get("model_type", "unknown"))
-    return Base(name, path, commit, hashlib.sha256(data).hexdigest(), architecture)
+    found = read_checkpoint(path, name, commit)  # names what is cut short, missing or a pickle
+    _check_config(name, path)
+    checksum = hashlib.sha256(config.read_bytes()).hexdigest()
+    return Base(name, path, commit, checksum, found.kind or "unknown")
+
+
+def _check_config(name: str, path: Path) -> None:
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        AutoConfig.from_pretrained(path)
+    except ValueError as error:  # an architecture that transformers does not know
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(f"base: {name} is no model that can be trained: {first}") from None
 
 
 def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) -> nn.Module:
@@ -87,6 +101,11 @@ def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) 
         Its `precision` and `base_dropout` are heeded.
     trains_all
         Whether the model's own weights train, all or some of them.
+
+    Raises
+    ------
+    ConfigError
+        The base's files lack weights of that class, or hold them in other shapes than its config.json says.
     """
     import torch  # noqa: PLC0415
     from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # noqa: PLC0415
@@ -99,14 +118,13 @@ def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) 
     for key in dropouts:
         setattr(config, key, 0.0)
     options: dict[str, Any] = {"config": config, "dtype": "auto" if stored else torch.float32}
-    options["use_safetensors"] = True  # pickles are never loaded
     if training.precision == "bfloat16" and training.max_length <= _SHORT and not torch.cuda.is_available():
         # torch's fused attention for CPUs takes 1.6 times as long on short bfloat16 rows as the plain formula.
         options["attn_implementation"] = "eager"
     if task == "classification":
-        model = AutoModel.from_pretrained(base.path, **options, **encoder_options(base.path))
+        model = load_complete(AutoModel, base.path, base.name, **options, **encoder_options(base.path))
     else:
-        model = AutoModelForCausalLM.from_pretrained(base.path, **options)
+        model = load_complete(AutoModelForCausalLM, base.path, base.name, **options)
     for key, value in dropouts.items():
         setattr(model.config, key, value)  # what is saved is the base's configuration
     return model  # type: ignore[no-any-return]

@@ -12,10 +12,15 @@ if TYPE_CHECKING:
 
 
 def trainer_class() -> type[Any]:
-    """Return trl's SFTTrainer."""
+    """Return trl's SFTTrainer, its validation loss a mean over tokens."""
     from trl import SFTTrainer  # noqa: PLC0415
 
-    return SFTTrainer  # type: ignore[no-any-return]
+    from carrick.train.validation_loss import MeanOverTokens  # noqa: PLC0415
+
+    class _Trainer(MeanOverTokens, SFTTrainer):
+        pass
+
+    return _Trainer
 
 
 def trainer(
@@ -32,7 +37,7 @@ def trainer(
     from transformers import PrinterCallback  # noqa: PLC0415
     from trl import SFTConfig  # noqa: PLC0415
 
-    chat = _chat(job)
+    chat = job.recipe.chat
     # The configuration's own defaults are for GPUs (bf16, gradient checkpointing): all are given.
     config = SFTConfig(**arguments, max_length=job.recipe.training.max_length, packing=False)
     built = kind(
@@ -44,12 +49,6 @@ def trainer(
     )
     built.remove_callback(PrinterCallback)
     return built
-
-
-def _chat(job: Job) -> bool:
-    sources = job.recipe.sources
-    blocks = [job.recipe.data] if sources is None else [sources.task, sources.language]
-    return any(block is not None and block.chat for block in blocks)
 
 
 def _dataset(rows: Rows, *, chat: bool) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from carrick.errors import ConfigError
+from carrick.errors import CarrickError, ConfigError
 from carrick.train import causal, checkpoints, classification
 from carrick.train.arguments import training_arguments
 from carrick.train.base import load_tokenizer
@@ -51,8 +52,6 @@ class Fitted:
         Wall time of all runs that it took, interrupted ones up to their last checkpoint.
     trainable
         Parameters that trained.
-    dropped
-        Rows left out, as no token of the answer was within `max_length`.
     resumed_from
         The step of the checkpoint that this run began with.
     """
@@ -69,7 +68,6 @@ class Fitted:
     trainable: int
     device: str
     device_count: int
-    dropped: int = 0
     resumed_from: int | None = None
     notes: tuple[str, ...] = field(default=())
 
@@ -157,7 +155,7 @@ def fit(
     clock.begin()
     try:
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
-        fitted = _account(trainer, rows, lengths, clock, resumed)
+        fitted = _account(trainer, lengths, clock, resumed)
     finally:
         if bar is not None:
             bar.close()
@@ -197,12 +195,27 @@ def _class(kind: type[Any]) -> type[Any]:
         def _get_eval_sampler(self, eval_dataset: Any) -> Any:
             return ByLength([len(ids) for ids in eval_dataset["input_ids"]])
 
+        def training_step(self, *args: Any, **options: Any) -> Any:
+            loss = super().training_step(*args, **options)
+            if self.state.global_step == 0:
+                _refuse_no_number(float(loss))
+            return loss
+
         def create_optimizer(self, model: Any = None) -> Any:
             if self.optimizer is None and self.optimizer_maker is not None:
                 self.optimizer = self.optimizer_maker(self.model if model is None else model)
             return super().create_optimizer(model)
 
     return _Trainer
+
+
+def _refuse_no_number(loss: float) -> None:
+    """Stop where training further would only spread the NaN of what is trained on."""
+    if not math.isfinite(loss):
+        raise CarrickError(
+            f"the loss of the first step is {loss}, before anything was learned: the base or an adapter on it holds "
+            "NaN or infinite weights, or overflows in this precision; begin with sound ones"
+        )
 
 
 def _order(sampler: Any, prepared: Any, lengths: list[int], training: Any) -> Any:
@@ -213,7 +226,7 @@ def _order(sampler: Any, prepared: Any, lengths: list[int], training: Any) -> An
     return EpochSampler(len(lengths), training.seed)
 
 
-def _account(trainer: Any, rows: Rows, lengths: list[int], clock: Clock, resumed: Path | None) -> Fitted:
+def _account(trainer: Any, lengths: list[int], clock: Clock, resumed: Path | None) -> Fitted:
     state = trainer.state
     history = state.log_history
     losses = tuple((each["step"], each["loss"]) for each in history if "loss" in each)
@@ -237,7 +250,6 @@ def _account(trainer: Any, rows: Rows, lengths: list[int], clock: Clock, resumed
         ),
         device=_device(trainer),
         device_count=max(1, arguments.world_size),
-        dropped=len(rows) - len(lengths),
         resumed_from=None if resumed is None else int(resumed.name.removeprefix(checkpoints.PREFIX)),
     )
 

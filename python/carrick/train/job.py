@@ -41,6 +41,10 @@ class Job:
         Whether a bar is shown.
     stage
         What the bar is called.
+    dropped
+        Training rows left out, as `max_length` cuts them before their answer.
+    notes
+        Remarks for the user from before the training.
     work
         Where the trainer's checkpoints lie; `checkpoints` in ``folder`` unless several processes share them.
     """
@@ -55,6 +59,8 @@ class Job:
     streams: dict[str, range] = field(default_factory=dict)
     progress: bool = False
     stage: str = "train"
+    dropped: int = 0
+    notes: tuple[str, ...] = ()
     work: Path | None = None
 
     @property

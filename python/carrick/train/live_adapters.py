@@ -17,6 +17,7 @@ from carrick.adapters.adapter import read_adapter
 from carrick.adapters.folder import CONFIG, WEIGHTS
 from carrick.adapters.keys import orientations
 from carrick.errors import ConfigError, PlanError
+from carrick.hub_cache import nothing_downloaded
 from carrick.suggestions import nearest
 from carrick.torch.live_layers import find_layers, refuse_config
 
@@ -48,7 +49,12 @@ def find_adapters(refs: Sequence[str], prefix: str) -> list[AdapterOnDisk]:
         One is not there or not a readable LoRA adapter.
     """
     names = [prefix] if len(refs) == 1 else [f"{prefix}_{number}" for number in range(1, len(refs) + 1)]
-    return [AdapterOnDisk(name, ref, read_adapter(ref).folder) for name, ref in zip(names, refs, strict=True)]
+    return [AdapterOnDisk(name, ref, _folder(ref)) for name, ref in zip(names, refs, strict=True)]
+
+
+def _folder(ref: str) -> Path:
+    with nothing_downloaded("adapter", ref):
+        return read_adapter(ref).folder
 
 
 def check_base(base: torch.nn.Module, adapter: AdapterOnDisk) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from carrick.classifier.head import Head, load_head
+from carrick.classifier.head import Head, check_width, load_head
 from carrick.errors import ConfigError
-from carrick.train.base import Base, find_base
+from carrick.train.base import find_base
 from carrick.train.job import Job
 from carrick.train.rows import Rows, read_rows
 
@@ -30,7 +30,7 @@ def prepare(recipe: TrainRecipe, out: Path, device: str, *, progress: bool) -> J
     head = None if recipe.head is None else load_head(recipe.head)
     rows, validation, streams = _rows(recipe)
     if head is not None:
-        _check_width(head, base)
+        check_width(head, base.path)
         for part in (rows, validation):
             _check_labels(part, head)
     return Job(recipe, base, rows, validation, out, place, head, streams, progress)
@@ -70,16 +70,6 @@ def _rows(recipe: TrainRecipe) -> tuple[Rows, Rows | None, dict[str, range]]:
     streams = {"task": range(len(task)), "language": range(len(task), len(task) + len(language))}
     kept = [part for part in (task_validation, language_validation) if part is not None]
     return Rows.join([task, language]), Rows.join(kept) if kept else None, streams
-
-
-def _check_width(head: Head, base: Base) -> None:
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    width, features = AutoConfig.from_pretrained(base.path).hidden_size, head.weight.shape[1]
-    if width != features:
-        raise ConfigError(
-            f"head: it is a head over {features} features; the base gives {width}. It was fitted on {head.base}"
-        )
 
 
 def _check_labels(rows: Rows | None, head: Head) -> None:

@@ -74,7 +74,7 @@ class Training(Recipe):
     weight_decay: NotNegative = 0.0
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "linear"
     warmup: NotNegative = 0.0  # a ratio below 1, or a number of steps
-    max_length: Count = 512
+    max_length: Annotated[int, Field(ge=2)] = 512  # the first token is never predicted
     clip_norm: NotNegative = 1.0  # 0: none
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: Annotated[int, Field(ge=0)] = 0
@@ -197,6 +197,12 @@ class TrainRecipe(Recipe):
     def has_validation(self) -> bool:
         """Whether rows are kept for validation."""
         return self.data is not None and self.data.validation is not None
+
+    @property
+    def chat(self) -> bool:
+        """Whether prompts go through the tokenizer's chat template."""
+        blocks = [self.data] if self.sources is None else [self.sources.task, self.sources.language]
+        return any(block is not None and block.chat for block in blocks)
 
     @property
     def task_adapters(self) -> list[str]:

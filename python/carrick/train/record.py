@@ -38,7 +38,7 @@ def record(job: Job, outcome: Outcome) -> dict[str, Any]:
             "config_sha256": job.base.config_sha256,
         },
         "data": {
-            "train": {**job.rows.account(), "tokens": fitted.tokens, "dropped": fitted.dropped},
+            "train": {**job.rows.account(), "tokens": fitted.tokens, "dropped": job.dropped},
             "validation": None if job.validation is None else job.validation.account(),
         },
         "seed": recipe.training.seed,
@@ -82,10 +82,6 @@ def finite(value: float) -> float | None:
 def notes_of(fitted: Fitted) -> tuple[str, ...]:
     """Return what a user should know about a training."""
     notes = []
-    if fitted.dropped:
-        notes.append(
-            f"{fitted.dropped} rows have no token of the answer within `max_length` and were left out; raise it"
-        )
     if not all(math.isfinite(loss) for _, loss in fitted.losses):
         notes.append("the loss was not finite at some steps: the training diverged; lower `learning_rate`")
     return tuple(notes)

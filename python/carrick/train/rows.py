@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from carrick.train.recipe import Task
 
 TRAIN = "data.train"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Row(NamedTuple):
@@ -36,6 +39,8 @@ class Row(NamedTuple):
         Where the row comes from, as far as it is known.
     source
         Number of its source in the recipe, from 0.
+    line
+        Where it stands in its source: its line from 1, or its number where lines mean nothing.
     """
 
     text: str
@@ -44,6 +49,7 @@ class Row(NamedTuple):
     language: str | None
     task: str | None
     source: int
+    line: int
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,18 @@ class Rows:
     def tasks(self) -> dict[str, int]:
         """Count rows by task; rows without one do not count."""
         return _counts(row.task for row in self.examples)
+
+    def place(self, index: int) -> str:
+        """Name a row by its source and line, as errors do.
+
+        Examples
+        --------
+        >>> row = Row("How many?", " two", None, "en", None, source=0, line=7)
+        >>> Rows((row,), ({"source": "en.jsonl"},)).place(0)
+        'en.jsonl:7'
+        """
+        row = self.examples[index]
+        return f"{self.sources[row.source]['source']}:{row.line}"
 
     def account(self) -> dict[str, Any]:
         """Describe the rows for the record: per source its file, checksum and rows in use."""
@@ -197,6 +215,7 @@ def _examples(table: Table, source: Source, shared: Columns | None, task: Task, 
                 _named(record, language, source.language),
                 _named(record, kind, source.task),
                 number,
+                table.lines[index],
             )
         )
     return rows
@@ -237,14 +256,23 @@ def _named(record: dict[str, Any], column: str | None, fixed: str | None) -> str
 
 def _text(table: Table, row: int, column: str) -> str:
     value = table.records[row].get(column)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     if not isinstance(value, str) or not value.strip():
-        shown = (
-            "missing" if value is None else "empty" if isinstance(value, str) else f"a {type(value).__name__}"
+        raise table.error(f"row {row + 1}: the column `{column}` is {_shown(value)}; it has to be text", row)
+    if not value.isascii() and _SURROGATE.search(value):
+        raise table.error(
+            f"row {row + 1}: the column `{column}` holds half of a surrogate pair, which is no character; remove it",
+            row,
         )
-        raise table.error(f"row {row + 1}: the column `{column}` is {shown}; it has to be text", row)
     return value
+
+
+def _shown(value: object) -> str:
+    """Say what stands in the place of a text."""
+    if value is None or isinstance(value, str):
+        return "missing" if value is None else "empty"
+    return str(value) if isinstance(value, float) else f"a {type(value).__name__}"
 
 
 def _label(table: Table, row: int, column: str) -> str | int:

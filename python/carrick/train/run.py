@@ -101,6 +101,7 @@ def train(
     """
     require("`carrick train`", "train", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
     from carrick.quiet import quiet_libraries  # noqa: PLC0415
+    from carrick.train.lengths import check_positions, leave_out_cut  # noqa: PLC0415
     from carrick.train.plan import plan  # noqa: PLC0415
     from carrick.train.prepare import prepare  # noqa: PLC0415
     from carrick.train.recipe import load_recipe  # noqa: PLC0415
@@ -112,8 +113,10 @@ def train(
         job = prepare(written.located(folder), target, device, progress=progress)
         method = import_module(METHODS[written.method])
         method.check(job)
+        job = leave_out_cut(job)
+        check_positions(job)
         if dry_run:
-            return TrainReport(target, plan(job), dry_run=True)
+            return TrainReport(target, plan(job), job.notes, dry_run=True)
         return _in_partial_folder(job, method, target, force=force, resume=resume)
 
 
@@ -132,7 +135,7 @@ def _in_partial_folder(job: Job, method: Any, target: Path, *, force: bool, resu
         partial.prepare_commit({entry.name for entry in partial.path.iterdir()} - partial.own_files)
         _core.commit(str(partial.path), str(target), [], force)
     processes.meet()
-    return TrainReport(target, content, notes)
+    return TrainReport(target, content, (*job.notes, *notes))
 
 
 def _beside(job: Job, method: Any, processes: Any, target: Path) -> TrainReport:

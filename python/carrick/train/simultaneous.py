@@ -115,7 +115,7 @@ def _counted(fitted: Fitted, job: Job, batch: int) -> Fitted:
     """Count rows by steps, and epochs as passes over the larger source."""
     seen = fitted.steps * batch
     rows = max(len(job.streams[side]) for side in ORDER)
-    mean = fitted.tokens / max(len(job.rows) - fitted.dropped, 1)
+    mean = fitted.tokens / len(job.rows)
     return replace(fitted, samples_seen=seen, tokens_seen=round(mean * seen), epochs=seen / 2 / rows)
 
 

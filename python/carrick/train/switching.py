@@ -125,8 +125,7 @@ class AlternatingSampler(Sampler[int]):
         for side, rows in self._places.items():
             if not rows:
                 raise ConfigError(
-                    f"`sources.{side}` has no rows with an answer within `max_length`; simultaneous training takes "
-                    "batches from both sources"
+                    f"`sources.{side}` has no rows; simultaneous training takes batches from both sources"
                 )
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from carrick.train.data_recipe import Source
 
+# What Python's parser gives up at, which is no text that anybody trains on.
+_BEYOND = "the JSON here nests too deeply or holds a number of thousands of digits; correct it"
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 Record = dict[str, Any]
 
@@ -79,9 +82,10 @@ def _read_file(source: Source) -> Table:
     path = Path(source.file or "")
     where = Location(file=str(path))
     if not path.is_file():
-        kind = "this is a folder; give a file" if path.is_dir() else "there is no such file"
+        if path.is_dir():
+            raise where.error("this is a folder; give a file")
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise where.error(kind + nearest(path.name, beside))
+        raise where.error("there is no such file" + nearest(path.name, beside))
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise where.error(
@@ -111,13 +115,15 @@ def _json_lines(text: str, where: Location) -> Iterator[tuple[int, Record]]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
+        at = Location(file=where.file, line=number)
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            at = Location(file=where.file, line=number)
             raise at.error(f"this is not JSON ({error.msg}, column {error.colno})") from None
+        except (ValueError, RecursionError):
+            raise at.error(_BEYOND) from None
         if not isinstance(record, dict):
-            raise Location(file=where.file, line=number).error('a row is a JSON object, {"column": value, …}')
+            raise at.error('a row is a JSON object, {"column": value, …}')
         yield number, record
 
 
@@ -127,6 +133,8 @@ def _json_list(text: str, where: Location) -> Iterator[tuple[int, Record]]:
     except json.JSONDecodeError as error:
         at = Location(file=where.file, line=error.lineno)
         raise at.error(f"this is not JSON ({error.msg}); one object a line is .jsonl") from None
+    except (ValueError, RecursionError):
+        raise where.error(_BEYOND) from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise where.error("a .json file of rows is one list of objects; one object a line is .jsonl")
     yield from enumerate(rows, 1)
@@ -137,12 +145,11 @@ def _separated(
 ) -> Iterator[tuple[int, Record]]:
     # A TSV has no quotes: a quotation mark in it is a character of the text.
     quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.reader(
-        text.split("\n") if separator == "\t" else text.splitlines(keepends=True),
-        delimiter=separator,
-        quoting=quoting,
-        strict=True,
-    )
+    # As from a file opened with newline="": U+2028 and others, which str.splitlines cuts at, end no line.
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
+    # The module takes a cell of more than 131,072 characters for malformed; a text may be longer.
+    longest = csv.field_size_limit(max(len(text), 1))
     head = names
     try:
         for cells in reader:
@@ -150,6 +157,7 @@ def _separated(
                 continue
             if head is None:
                 head = cells
+                _refuse_twice(head, where)
                 continue
             if len(cells) != len(head):
                 at = Location(file=where.file, line=reader.line_num)
@@ -157,6 +165,14 @@ def _separated(
             yield reader.line_num, dict(zip(head, cells, strict=True))
     except csv.Error as error:
         raise Location(file=where.file, line=reader.line_num).error(f"malformed: {error}") from None
+    finally:
+        csv.field_size_limit(longest)
+
+
+def _refuse_twice(head: list[str], where: Location) -> None:
+    twice = next((name for number, name in enumerate(head) if name in head[:number]), None)
+    if twice is not None:
+        raise where.error(f"two columns are called `{twice}`; rename one of them")
 
 
 def _read_parquet(path: Path, sha256: str) -> Table:

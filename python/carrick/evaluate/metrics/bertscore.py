@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from carrick.errors import CarrickError
+from carrick.checkpoints.checkpoint import read_checkpoint
+from carrick.errors import CarrickError, ConfigError
+from carrick.positions import most_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,17 +58,18 @@ def bertscore(
 
     Notes
     -----
-    Zhang et al., "BERTScore: Evaluating Text Generation with BERT" (2020); no weights by rarity, no baseline.
+    Zhang et al., "BERTScore: Evaluating Text Generation with BERT" (2020); no weights by rarity, no baseline. Of a
+    text that is longer than the encoder sees, the end is cut off.
     """
     if len(predictions) != len(references) or not predictions:
         raise CarrickError(f"{len(predictions)} texts stand against {len(references)} references")
-    from bert_score import score  # noqa: PLC0415  (an extra)
-    from transformers import AutoConfig  # noqa: PLC0415
+    from bert_score.utils import bert_cos_score_idf  # noqa: PLC0415  (an extra)
+    from transformers import AutoTokenizer  # noqa: PLC0415
 
-    layers = int(AutoConfig.from_pretrained(str(model)).num_hidden_layers)
-    wanted = layers if layer is None else layer
-    if not 1 <= wanted <= layers:
-        raise CarrickError(f"{model}: there is no layer {wanted}; the layers are 1 to {layers}")
+    encoder = _load(model, layer).to(device)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(model))
+    tokenizer.model_max_length = min(tokenizer.model_max_length, most_tokens(encoder))
+    weights = defaultdict(lambda: 1.0, {tokenizer.sep_token_id: 0.0, tokenizer.cls_token_id: 0.0})
     # bert_score divides by a length of zero and warns about it.
     filled = [
         place
@@ -74,13 +78,47 @@ def bertscore(
     ]
     parts = np.zeros((3, len(predictions)))
     if filled:
-        found = score(
-            [predictions[place] for place in filled],
+        found = bert_cos_score_idf(
+            encoder,
             [references[place] for place in filled],
-            model_type=str(model),
-            num_layers=wanted,
+            [predictions[place] for place in filled],
+            tokenizer,
+            weights,
             device=device,
             batch_size=batch_size,
         )
-        parts[:, filled] = np.stack([part.double().numpy() for part in found])
+        parts[:, filled] = found.double().cpu().numpy().T
     return BertScore(*parts)
+
+
+def check_encoder(folder: Path) -> None:
+    """Refuse a folder that no encoder can be loaded from, before anything is computed.
+
+    Raises
+    ------
+    ConfigError
+        It holds no configuration.
+    FormatError
+        It holds no weights in safetensors, or unreadable ones.
+    """
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"--bertscore: {folder} is no encoder, for it holds no config.json; give a model folder with its tokenizer"
+        )
+    read_checkpoint(folder, str(folder))
+
+
+def _load(model: str | Path, layer: int | None) -> Any:
+    """Load the encoder up to a layer."""
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+
+    config = AutoConfig.from_pretrained(str(model))
+    layers = int(config.num_hidden_layers)
+    if layer is not None:
+        if not 1 <= layer <= layers:
+            raise CarrickError(f"{model}: there is no layer {layer}; the layers are 1 to {layers}")
+        config.num_hidden_layers = layer
+    found = AutoModel.from_pretrained(
+        str(model), config=config, use_safetensors=True
+    )  # pickles are never loaded
+    return found.encoder if hasattr(found, "decoder") and hasattr(found, "encoder") else found

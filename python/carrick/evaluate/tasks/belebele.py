@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
+from carrick.config.location import Location
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, check_columns, json_lines
+from carrick.evaluate.tasks.files import Row, as_place, as_text, check_columns, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,39 +26,50 @@ def _row(passage: str, question: str, choices: list[str], gold: int) -> Row:
     return {"passage": passage, "question": question.strip(), **answers, "gold": gold}
 
 
-def from_hub(row: Row) -> Row:
+def from_hub(row: Row, where: Location) -> Row:
     """Convert a row of the Hub's layout, which a local file may have too."""
-    choices = [row[f"mc_answer{place}"] for place in range(1, 5)]
-    return _row(row["flores_passage"], row["question"], choices, int(row["correct_answer_num"]) - 1)
+    texts = ["flores_passage", "question", *(f"mc_answer{place}" for place in range(1, 5))]
+    check_columns(row, [*texts, "correct_answer_num"], where)
+    passage, question, *choices = (as_text(row[name], name, where) for name in texts)
+    gold = as_place(row["correct_answer_num"], len(choices), "correct_answer_num", where, first=1)
+    return _row(passage, question, choices, gold)
+
+
+def _of_passage(row: Row, where: Location) -> list[Row]:
+    """Return the questions of a row that holds a passage and all that is asked of it."""
+    check_columns(row, ["text", "items"], where)
+    passage = as_text(row["text"], "text", where)
+    try:
+        return [_asked(passage, item, where) for item in row["items"]]
+    except (KeyError, TypeError):
+        raise where.error(
+            "`items` is no list of questions, each with `question` and `answers`, each answer with `text` and `correct`"
+        ) from None
+
+
+def _asked(passage: str, item: Row, where: Location) -> Row:
+    answers = item["answers"]
+    right = [place for place, answer in enumerate(answers) if answer["correct"]]
+    if len(right) != 1 or len(answers) != 4:
+        raise where.error(
+            f"a question has {len(answers)} answers, {len(right)} of them correct; four and one are expected"
+        )
+    choices = [as_text(answer["text"], "items.answers.text", where) for answer in answers]
+    return _row(passage, as_text(item["question"], "items.question", where), choices, right[0])
 
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
     del folder, language
-    rows = []
-    for line, each in enumerate(json_lines(path, []), start=1):
-        if "flores_passage" in each:
-            check_columns(each, ["question", "correct_answer_num", "mc_answer1", "mc_answer4"], path, line)
-            rows.append(from_hub(each))
-            continue
-        check_columns(each, ["text", "items"], path, line)
-        for item in each["items"]:
-            right = [place for place, answer in enumerate(item["answers"]) if answer["correct"]]
-            if len(right) != 1 or len(item["answers"]) != 4:
-                raise ConfigError(
-                    f"a question has {len(item['answers'])} answers, {len(right)} of them correct; four and one "
-                    "are expected",
-                    file=str(path),
-                    line=line,
-                )
-            rows.append(
-                _row(each["text"], item["question"], [answer["text"] for answer in item["answers"]], right[0])
-            )
+    rows: list[Row] = []
+    for where, each in located_lines(path, []):
+        rows += [from_hub(each, where)] if "flores_passage" in each else _of_passage(each, where)
     return {"test": rows}
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
     del language
-    return {"test": [from_hub(row) for row in hub_rows(dataset, config, "test")]}
+    where = Location(file=dataset)
+    return {"test": [from_hub(row, where) for row in hub_rows(dataset, config, "test")]}
 
 
 FAMILY = Family(

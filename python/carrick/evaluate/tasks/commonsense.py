@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
+from carrick.config.location import Location
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines
+from carrick.evaluate.tasks.files import Row, as_place, as_text, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,22 +19,31 @@ def _row(question: str, choices: list[str], gold: int) -> Row:
     return {"question": question.strip(), **dict(zip("abcde", choices, strict=True)), "gold": gold}
 
 
-def _japanese(row: Row) -> Row:
-    return _row(row["question"], [row[f"choice{place}"] for place in range(5)], int(row["label"]))
+def _japanese(row: Row, where: Location) -> Row:
+    gold = as_place(row["label"], len(_LETTERS), "label", where)
+    return _row(row["question"], [row[f"choice{place}"] for place in range(5)], gold)
 
 
-def _mcsqa(row: Row) -> Row:
-    return _row(
-        row["question"], list(row["choices"]["text"]), list(row["choices"]["label"]).index(row["answerKey"])
+def _mcsqa(row: Row, where: Location) -> Row:
+    choices = row["choices"]
+    given = choices if isinstance(choices, dict) else {}
+    texts, letters = (
+        [*each] if isinstance(each := given.get(name), list) else [] for name in ("text", "label")
     )
+    if len(texts) != len(_LETTERS) or row["answerKey"] not in letters[: len(_LETTERS)]:
+        raise where.error("the row has not five choices with its answerKey among them")
+    named = [as_text(text, "choices.text", where) for text in texts]
+    return _row(row["question"], named, letters.index(row["answerKey"]))
 
 
 def _read_japanese(path: Path, folder: Path, language: str) -> Splits:
     del language
-    columns = ["question", *(f"choice{place}" for place in range(5)), "label"]
-    test = [_japanese(row) for row in json_lines(path, columns)]
-    train = sorted(folder.glob("train*.json*"))
-    return {"test": test, "shots": [_japanese(row) for row in json_lines(train[0], columns)] if train else []}
+    texts = ["question", *(f"choice{place}" for place in range(5))]
+    files = {"test": [path], "shots": sorted(folder.glob("train*.json*"))[:1]}
+    return {
+        name: [_japanese(row, where) for file in some for where, row in located_lines(file, ["label"], texts)]
+        for name, some in files.items()
+    }
 
 
 def _japanese_file(folder: Path, code: str) -> Path:
@@ -47,32 +56,28 @@ def _japanese_file(folder: Path, code: str) -> Path:
 def _fetch_japanese(dataset: str, config: str, language: str) -> Splits:
     del language
     parts = (("test", "validation"), ("shots", "train"))
-    return {name: [_japanese(row) for row in hub_rows(dataset, config, split)] for name, split in parts}
+    where = Location(file=dataset)
+    return {
+        name: [_japanese(row, where) for row in hub_rows(dataset, config, split)] for name, split in parts
+    }
 
 
 def _read_mcsqa(path: Path, folder: Path, language: str) -> Splits:
-    rows = {"test": path, "shots": folder / f"{language}_train.jsonl"}
-    splits = {}
-    for name, file in rows.items():
-        if name == "shots" and not file.exists():
-            continue
-        found = json_lines(file, ["question", "choices", "answerKey"])
-        for line, row in enumerate(found, start=1):
-            if (
-                len(row["choices"]["text"]) != len(_LETTERS)
-                or row["answerKey"] not in row["choices"]["label"]
-            ):
-                raise ConfigError(
-                    "the row has not five choices with its answerKey among them", file=str(file), line=line
-                )
-        splits[name] = [_mcsqa(row) for row in found]
-    return splits
+    files = {"test": path, "shots": folder / f"{language}_train.jsonl"}
+    return {
+        name: [
+            _mcsqa(row, where) for where, row in located_lines(file, ["choices", "answerKey"], ["question"])
+        ]
+        for name, file in files.items()
+        if name == "test" or file.exists()
+    }
 
 
 def _fetch_mcsqa(dataset: str, config: str, language: str) -> Splits:
     del language
     parts = (("test", "test"), ("shots", "train"))
-    return {name: [_mcsqa(row) for row in hub_rows(dataset, config, split)] for name, split in parts}
+    where = Location(file=dataset)
+    return {name: [_mcsqa(row, where) for row in hub_rows(dataset, config, split)] for name, split in parts}
 
 
 JCOMMONSENSEQA = Family(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
+from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.suggestions import nearest
 
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Row = dict[str, Any]
+# What Python's parser gives up at, which is no row of any task.
+_BEYOND = "the JSON nests too deeply or holds a number of thousands of digits"
 
 
 def text_lines(path: Path) -> list[str]:
@@ -28,24 +32,42 @@ def text_lines(path: Path) -> list[str]:
     except FileNotFoundError:
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ConfigError(f"there is no such file{nearest(path.name, beside)}", file=str(path)) from None
+    except IsADirectoryError:
+        raise ConfigError("this is a folder where a file should be", file=str(path)) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"the file is not UTF-8 text (byte {error.start})", file=str(path)) from None
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 
-def json_lines(path: Path, columns: Sequence[str]) -> list[Row]:
+def json_lines(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> list[Row]:
     """Rows of a file with one JSON object a line; blank lines are passed over.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        What every row has to have.
+    texts
+        Further ones, which have to be text; numbers become text.
 
     Raises
     ------
     ConfigError
-        No such file, no rows, a line that is no JSON object, or one without one of `columns`.
+        No such file, no rows, a line that is no JSON object, or one without one of the columns.
     """
-    return list(_checked(_objects(path), columns, path))
+    return [row for _, row in located_lines(path, columns, texts)]
 
 
-def json_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """Rows of one JSON list of objects, or of JSON lines, whichever the file holds.
+def located_lines(
+    path: Path, columns: Sequence[str], texts: Sequence[str] = ()
+) -> list[tuple[Location, Row]]:
+    """Rows as `json_lines` reads them, each with where it stands."""
+    return _checked(_objects(path), columns, texts, path)
+
+
+def located_rows(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) -> list[tuple[Location, Row]]:
+    """Rows of one JSON list of objects, or of JSON lines, whichever the file holds; with where each stands.
 
     Raises
     ------
@@ -54,14 +76,17 @@ def json_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     text = "\n".join(text_lines(path))
     if not text.lstrip().startswith("["):
-        return json_lines(path, columns)
+        return located_lines(path, columns, texts)
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"this is no JSON: {error.msg}", file=str(path), line=error.lineno) from None
+    except (ValueError, RecursionError):
+        raise ConfigError(_BEYOND, file=str(path)) from None
     if not all(isinstance(row, dict) for row in rows):
         raise ConfigError("the list holds something else than objects", file=str(path))
-    return list(_checked(((number, row) for number, row in enumerate(rows, start=1)), columns, path))
+    found = ((Location(file=str(path), line=number), row) for number, row in enumerate(rows, start=1))
+    return _checked(found, columns, texts, path)
 
 
 def tab_separated(path: Path, columns: Sequence[str]) -> list[Row]:
@@ -82,42 +107,109 @@ def tab_separated(path: Path, columns: Sequence[str]) -> list[Row]:
                 line=number,
             )
         rows.append(dict(zip(columns, fields, strict=True)))
-    return _some(rows, path)
+    refuse_none(rows, path)
+    return rows
 
 
-def _objects(path: Path) -> Iterator[tuple[int, Row]]:
+def _objects(path: Path) -> Iterator[tuple[Location, Row]]:
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
+        where = Location(file=str(path), line=number)
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ConfigError(f"the line is no JSON: {error.msg}", file=str(path), line=number) from None
+            raise where.error(f"the line is no JSON: {error.msg}") from None
+        except (ValueError, RecursionError):
+            raise where.error(_BEYOND) from None
         if not isinstance(row, dict):
-            raise ConfigError("the line is no JSON object", file=str(path), line=number)
-        yield number, row
+            raise where.error("the line is no JSON object")
+        yield where, row
 
 
-def _checked(rows: Iterable[tuple[int, Row]], columns: Sequence[str], path: Path) -> list[Row]:
+def _checked(
+    rows: Iterable[tuple[Location, Row]], columns: Sequence[str], texts: Sequence[str], path: Path
+) -> list[tuple[Location, Row]]:
     kept = []
-    for number, row in rows:
-        check_columns(row, columns, path, number)
-        kept.append(row)
-    return _some(kept, path)
+    for where, row in rows:
+        check_columns(row, [*columns, *texts], where)
+        kept.append((where, {**row, **{name: as_text(row[name], name, where) for name in texts}}))
+    refuse_none(kept, path)
+    return kept
 
 
-def check_columns(row: Row, columns: Sequence[str], path: Path, line: int | None = None) -> None:
+def check_columns(row: Row, columns: Sequence[str], where: Location) -> None:
     """Raise a ConfigError when a row lacks a column."""
     for column in columns:
         if column not in row:
-            raise ConfigError(
-                f"the row has no column `{column}`{nearest(column, row)}; its columns are {', '.join(row)}",
-                file=str(path),
-                line=line,
+            raise where.error(
+                f"the row has no column `{column}`{nearest(column, row)}; its columns are {', '.join(row)}"
             )
 
 
-def _some(rows: list[Row], path: Path) -> list[Row]:
+def as_text(value: object, name: str, where: Location) -> str:
+    """Return a value as text, which it is or, being a number, becomes.
+
+    Raises
+    ------
+    ConfigError
+        It is anything else, or holds half of a character.
+
+    Examples
+    --------
+    >>> as_text(3, "question", Location(file="de.jsonl", line=7))
+    '3'
+    >>> as_text(None, "question", Location(file="de.jsonl", line=7))
+    Traceback (most recent call last):
+    carrick.errors.ConfigError: de.jsonl:7: `question` is empty; it has to be text
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return str(value)
+    if not isinstance(value, str):
+        shown = (
+            "empty" if value is None else value if isinstance(value, float) else f"a {type(value).__name__}"
+        )
+        raise where.error(f"`{name}` is {shown}; it has to be text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise where.error(
+            f"`{name}` holds half of a surrogate pair, which is no character; remove it"
+        ) from None
+    return value
+
+
+def as_place(value: object, count: int, name: str, where: Location, *, first: int = 0) -> int:
+    """Return a value as the place of a choice, from 0.
+
+    Parameters
+    ----------
+    value
+        A whole number, or text that is one.
+    count
+        How many choices there are.
+    name, where
+        What and where it is, for the error.
+    first
+        The number of the first choice in the file.
+
+    Raises
+    ------
+    ConfigError
+        It is none of the choices.
+
+    Examples
+    --------
+    >>> as_place("4", 4, "correct_answer_num", Location(), first=1)
+    3
+    """
+    numbers = {str(number): number - first for number in range(first, first + count)}
+    if isinstance(value, bool) or str(value) not in numbers:
+        raise where.error(f"`{name}` is {value!r}; it is a whole number from {first} to {first + count - 1}")
+    return numbers[str(value)]
+
+
+def refuse_none(rows: Sequence[object], path: Path) -> None:
+    """Raise a ConfigError when a file has no rows."""
     if not rows:
         raise ConfigError("the file has no rows", file=str(path))
-    return rows

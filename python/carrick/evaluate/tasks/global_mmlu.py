@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines
+from carrick.evaluate.tasks.files import Row, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +15,7 @@ LANGUAGES = (
     "ko", "ky", "lt", "mg", "ms", "ne", "nl", "ny", "pl", "pt", "ro", "ru", "si", "sn", "so", "sr", "sv", "sw",
     "te", "tr", "uk", "vi", "yo", "zh",
 )  # fmt: skip
-_COLUMNS = ("question", "option_a", "option_b", "option_c", "option_d", "answer")
+_TEXTS = ("question", "option_a", "option_b", "option_c", "option_d")
 
 
 def _row(row: Row) -> Row:
@@ -33,13 +32,11 @@ def _file(folder: Path, code: str) -> Path:
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
     del folder, language
-    rows = json_lines(path, _COLUMNS)
-    for line, each in enumerate(rows, start=1):
+    rows = located_lines(path, ["answer"], _TEXTS)
+    for where, each in rows:
         if each["answer"] not in tuple("ABCD"):
-            raise ConfigError(
-                f"the answer is {each['answer']!r}, not A, B, C or D", file=str(path), line=line
-            )
-    return {"test": [_row(each) for each in rows]}
+            raise where.error(f"the answer is {each['answer']!r}, not A, B, C or D")
+    return {"test": [_row(each) for _, each in rows]}
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:

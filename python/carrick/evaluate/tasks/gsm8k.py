@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
 from carrick.evaluate.metrics.answers import last_number, number
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines
+from carrick.evaluate.tasks.files import Row, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,15 +27,17 @@ def row(question: str, answer: str) -> Row:
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
     del language
-    parts = {"test": path, "shots": folder / "train.jsonl"}
-    for line, each in enumerate(json_lines(path, ["question", "answer"]), start=1):
+    train = folder / "train.jsonl"
+    return {"test": _rows(path), "shots": _rows(train) if train.exists() else []}
+
+
+def _rows(path: Path) -> list[Row]:
+    rows = []
+    for where, each in located_lines(path, [], ["question", "answer"]):
         if number(each["answer"].rpartition("####")[2]) is None or "####" not in each["answer"]:
-            raise ConfigError("the answer does not end in `#### ` and a number", file=str(path), line=line)
-    return {
-        name: [row(each["question"], each["answer"]) for each in json_lines(file, ["question", "answer"])]
-        for name, file in parts.items()
-        if name == "test" or file.exists()
-    }
+            raise where.error("the answer does not end in `#### ` and a number")
+        rows.append(row(each["question"], each["answer"]))
+    return rows
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.evaluate.metrics.answers import last_number, number, stated_number
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
@@ -45,6 +46,19 @@ def row(question: str, answer_number: str, language: str, answer: str = "") -> R
     }
 
 
+def check_number(answer: str, language: str, where: Location) -> str:
+    """Return a right answer, which has to be a number: an answer without any would be equal to it.
+
+    Raises
+    ------
+    ConfigError
+        It is none.
+    """
+    if number(answer, language) is None:
+        raise where.error(f"the answer `{answer}` is no number")
+    return answer
+
+
 def exemplars(folder: Path, language: str) -> list[Row]:
     """Return the eight worked exemplars of a language; none where their file is not there.
 
@@ -72,16 +86,21 @@ def exemplars(folder: Path, language: str) -> list[Row]:
 def _read(path: Path, folder: Path, language: str) -> Splits:
     rows = tab_separated(path, ["question", "answer_number"])
     for line, each in enumerate(rows, start=1):
-        if number(each["answer_number"], language) is None:
-            raise ConfigError(f"the answer `{each['answer_number']}` is no number", file=str(path), line=line)
+        check_number(each["answer_number"], language, Location(file=str(path), line=line))
     test = [row(each["question"], each["answer_number"], language) for each in rows]
     return {"test": test, "shots": exemplars(folder, language)}
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
+    where = Location(file=dataset)
     return {
         name: [
-            row(each["question"], str(each["answer_number"]), language, each["answer"] or "")
+            row(
+                each["question"],
+                check_number(str(each["answer_number"]), language, where),
+                language,
+                each["answer"] or "",
+            )
             for each in hub_rows(dataset, config, split)
         ]
         for name, split in (("test", "test"), ("shots", "train"))

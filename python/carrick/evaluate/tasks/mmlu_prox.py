@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, check_columns, json_lines
+from carrick.evaluate.tasks.files import Row, as_text, check_columns, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,13 @@ def row(given: Row, language: str) -> Row:
     }
 
 
+def _checked(given: Row, language: str, where: Location) -> Row:
+    check_columns(given, ["question", "option_0", "answer"], where)
+    if given["answer"] not in tuple(LETTERS):
+        raise where.error(f"the answer is {given['answer']!r}, not a letter from A to J")
+    return row({**given, "question": as_text(given["question"], "question", where)}, language)
+
+
 def stated(letter: str, language: str) -> str:
     """Return a letter in the words that `stated_letter` looks for, in German "Die Antwort ist (B)"."""
     return words(language)[5].format(letter)
@@ -57,30 +65,35 @@ def _file(folder: Path, code: str) -> Path:
 
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
+    files = [path, folder / f"{language}_validation.jsonl"]
+    test, shots = (
+        [_checked(each, language, where) for where, each in _located(file)] if file.exists() else []
+        for file in files
+    )
+    return {"test": test, "shots": shots}
+
+
+def _located(path: Path) -> list[tuple[Location, Row]]:
+    if path.suffix != ".arrow":
+        return located_lines(path, [])
     from datasets import Dataset  # noqa: PLC0415  (an extra)
 
-    columns = ["question", "option_0", "answer"]
-    rows = (
-        [dict(each) for each in Dataset.from_file(str(path))]
-        if path.suffix == ".arrow"
-        else json_lines(path, [])
-    )
-    for line, each in enumerate(rows, start=1):
-        check_columns(each, columns, path, line)
-        if each["answer"] not in tuple(LETTERS):
-            raise ConfigError(
-                f"the answer is {each['answer']!r}, not a letter from A to J", file=str(path), line=line
-            )
-    shots = folder / f"{language}_validation.jsonl"
-    return {
-        "test": [row(each, language) for each in rows],
-        "shots": [row(each, language) for each in json_lines(shots, columns)] if shots.exists() else [],
-    }
+    try:
+        rows = Dataset.from_file(str(path))
+    except (OSError, ValueError) as error:  # pyarrow's are of these kinds
+        raise ConfigError(
+            f"this is no Arrow file of the datasets library ({error})", file=str(path)
+        ) from None
+    return [(Location(file=str(path), line=number), dict(each)) for number, each in enumerate(rows, start=1)]
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
     parts = (("test", "test"), ("shots", "validation"))
-    return {name: [row(each, language) for each in hub_rows(dataset, config, split)] for name, split in parts}
+    where = Location(file=dataset)
+    return {
+        name: [_checked(each, language, where) for each in hub_rows(dataset, config, split)]
+        for name, split in parts
+    }
 
 
 FAMILY = Family(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.evaluate.tasks import mgsm
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import json_rows
+from carrick.evaluate.tasks.files import located_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,17 +19,24 @@ NAMES = {
 
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
-    rows = json_rows(path, ["m_query", "response"])
+    rows = located_rows(path, [], ["m_query", "response"])
     return {
-        "test": [mgsm.row(each["m_query"], str(each["response"]), language) for each in rows],
+        "test": [
+            mgsm.row(each["m_query"], mgsm.check_number(each["response"], language, where), language)
+            for where, each in rows
+        ],
         "shots": mgsm.exemplars(folder.parent / "mgsm", language),
     }
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
     rows = hub_rows(dataset, config, "test")
+    where = Location(file=dataset)
     return {
-        "test": [mgsm.row(each["m_query"], str(each["response"]), language) for each in rows],
+        "test": [
+            mgsm.row(each["m_query"], mgsm.check_number(str(each["response"]), language, where), language)
+            for each in rows
+        ],
         "shots": [
             mgsm.row(each["question"], str(each["answer_number"]), language, each["answer"] or "")
             for each in hub_rows(mgsm.FAMILY.hub, language, "train")

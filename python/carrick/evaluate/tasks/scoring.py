@@ -31,7 +31,9 @@ def likeliest_class(doc: Row, results: Sequence[tuple[float, bool]]) -> dict[str
 
 
 def _likeliest(results: Sequence[tuple[float, bool]]) -> int:
-    return int(np.argmax([loglikelihood for loglikelihood, _ in results]))
+    """Return the place of the likeliest choice; -1, which is wrong, where one has no likelihood (NaN)."""
+    values = np.array([loglikelihood for loglikelihood, _ in results])
+    return -1 if np.isnan(values).any() else int(values.argmax())
 
 
 def generated_label(doc: Row, results: list[str]) -> dict[str, Any]:

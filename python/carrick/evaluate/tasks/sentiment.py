@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines, text_lines
+from carrick.evaluate.tasks.files import Row, located_lines, text_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 LABELS = ("negative", "neutral", "positive")
 TWEETS = {
@@ -33,16 +37,14 @@ LANGUAGES = (
 )
 
 
-def _row(text: str, label: object, path: Path, line: int) -> Row:
+def _row(text: str, label: object, where: Location) -> Row:
     names = {
         **{name: place for place, name in enumerate(LABELS)},
         **{str(place): place for place in range(3)},
     }
     gold = names.get(str(label).strip().lower())
     if gold is None:
-        raise ConfigError(
-            f"the label is {label!r}; it is one of {', '.join(LABELS)}, or 0, 1, 2", file=str(path), line=line
-        )
+        raise where.error(f"the label is {label!r}; it is one of {', '.join(LABELS)}, or 0, 1, 2")
     return {"text": text, "gold": gold, "labels": list(LABELS)}
 
 
@@ -52,14 +54,14 @@ def _tweets(folder: Path, split: str) -> list[Row]:
     if len(texts) != len(labels):
         raise ConfigError(f"{path} has {len(texts)} lines, {beside.name} beside it {len(labels)}")
     return [
-        _row(text, label, beside, line)
+        _row(text, label, Location(file=str(beside), line=line))
         for line, (text, label) in enumerate(zip(texts, labels, strict=True), 1)
     ]
 
 
 def _labelled(path: Path) -> list[Row]:
-    rows = json_lines(path, ["text", "label"])
-    return [_row(row["text"], row["label"], path, line) for line, row in enumerate(rows, start=1)]
+    rows = located_lines(path, ["label"], ["text"])
+    return [_row(row["text"], row["label"], where) for where, row in rows]
 
 
 def _file(folder: Path, code: str) -> Path:
@@ -80,8 +82,9 @@ def _read(path: Path, folder: Path, language: str) -> Splits:
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
     del language
+    where = Location(file=dataset)
     return {
-        name: [_row(row["text"], row["label"], Path(dataset), 0) for row in hub_rows(dataset, config, split)]
+        name: [_row(row["text"], row["label"], where) for row in hub_rows(dataset, config, split)]
         for name, split in (("test", "test"), ("shots", "train"))
     }
 

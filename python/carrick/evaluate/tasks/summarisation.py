@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines
+from carrick.evaluate.tasks.files import Row, as_text, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,16 +22,14 @@ _ARTICLE = ("article", "text", "document")
 
 def _rows(path: Path) -> list[Row]:
     rows = []
-    for line, row in enumerate(json_lines(path, ["summary"]), start=1):
-        article = next((row[name] for name in _ARTICLE if name in row), None)
-        if article is None:
-            raise ConfigError(
+    for where, row in located_lines(path, [], ["summary"]):
+        name = next((name for name in _ARTICLE if name in row), None)
+        if name is None:
+            raise where.error(
                 f"the row has no column {', '.join(_ARTICLE[:-1])} or {_ARTICLE[-1]}; its columns are "
-                f"{', '.join(row)}",
-                file=str(path),
-                line=line,
+                f"{', '.join(row)}"
             )
-        rows.append({"article": article, "summary": row["summary"]})
+        rows.append({"article": as_text(row[name], name, where), "summary": row["summary"]})
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carrick.evaluate.tasks.family import Family, Splits
-from carrick.evaluate.tasks.files import json_lines
+from carrick.evaluate.tasks.files import as_text, located_lines
 from carrick.evaluate.tasks.summarisation import LANGUAGES
 
 if TYPE_CHECKING:
@@ -19,9 +19,10 @@ INSTRUCTION = (
 def _read(path: Path, folder: Path, language: str) -> Splits:
     del folder, language
     rows = []
-    for row in json_lines(path, ["input"]):
-        parts = [row["input"]] if isinstance(row["input"], str) else list(row["input"])
-        rows.append({"input": parts, "instruction": row.get("instruction", INSTRUCTION)})
+    for where, row in located_lines(path, ["input"]):
+        parts = row["input"] if isinstance(row["input"], list) else [row["input"]]
+        instruction = as_text(row.get("instruction", INSTRUCTION), "instruction", where)
+        rows.append({"input": [as_text(part, "input", where) for part in parts], "instruction": instruction})
     return {"test": rows}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from carrick.evaluate.tasks.belebele import FLORES
 from carrick.evaluate.tasks.family import Family, Splits
-from carrick.evaluate.tasks.files import json_lines, text_lines
+from carrick.evaluate.tasks.files import json_lines, refuse_none, text_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +20,10 @@ def _file(folder: Path, code: str) -> Path:
 def _read(path: Path, folder: Path, language: str) -> Splits:
     del folder, language
     if path.suffix == ".txt":
-        return {"test": [{"text": line} for line in text_lines(path) if line.strip()]}
-    return {"test": [{"text": row["text"]} for row in json_lines(path, ["text"])]}
+        lines = [{"text": line} for line in text_lines(path) if line.strip()]
+        refuse_none(lines, path)
+        return {"test": lines}
+    return {"test": [{"text": row["text"]} for row in json_lines(path, [], ["text"])]}
 
 
 FAMILY = Family(

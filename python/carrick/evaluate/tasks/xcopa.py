@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.evaluate.tasks.family import Family, Splits, hub_rows
-from carrick.evaluate.tasks.files import Row, json_lines
+from carrick.evaluate.tasks.files import Row, as_place, located_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,30 +25,41 @@ CONNECTORS = {
     "vi": ("bởi vì", "vì vậy"),
     "zh": ("因为", "所以"),
 }
-_COLUMNS = ("premise", "choice1", "choice2", "question", "label")
+_TEXTS = ("premise", "choice1", "choice2", "question")
 
 
-def _row(row: Row, language: str) -> Row:
+def _row(row: Row, language: str, where: Location) -> Row:
     because, so = CONNECTORS[language]
+    if row["question"] not in {"cause", "effect"}:
+        raise where.error(f"`question` is {row['question']!r}; it is cause or effect")
     connector = because if row["question"] == "cause" else so
     choices = [row["choice1"], row["choice2"]]
+    if not all(choices):
+        raise where.error("a choice is empty")
     return {
         # The premise without its full stop goes on in the choice, which therefore begins in lower case.
         "opening": f"{row['premise'].strip()[:-1]} {connector}",
         "choices": [choice[0].lower() + choice[1:] for choice in choices],
-        "gold": int(row["label"]),
+        "gold": as_place(row["label"], len(choices), "label", where),
     }
 
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
     shots = folder / language / f"val.{language}.jsonl"
     files = {"test": path, **({"shots": shots} if shots.exists() else {})}
-    return {name: [_row(row, language) for row in json_lines(file, _COLUMNS)] for name, file in files.items()}
+    return {
+        name: [_row(row, language, where) for where, row in located_lines(file, ["label"], _TEXTS)]
+        for name, file in files.items()
+    }
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
     parts = (("test", "test"), ("shots", "validation"))
-    return {name: [_row(row, language) for row in hub_rows(dataset, config, split)] for name, split in parts}
+    where = Location(file=dataset)
+    return {
+        name: [_row(row, language, where) for row in hub_rows(dataset, config, split)]
+        for name, split in parts
+    }
 
 
 FAMILY = Family(
