@@ -59,14 +59,15 @@ multiversion! {
         let sum = |k: usize| {
             let mut sum = R::ZERO;
             for i in 0..N {
-                sum += coefficients[i] * vectors[i][k];
+                // SAFETY: `k` is a place in `out`, and all are as long. A check that stays in the loop takes its last
+                // round out of registers.
+                sum += coefficients[i] * unsafe { *vectors[i].get_unchecked(k) };
             }
             sum
         };
         if let Some(base) = base {
-            let base = &base[..len];
-            for k in 0..len {
-                out[k] = base[k] + sum(k);
+            for (k, (out, &base)) in out.iter_mut().zip(&base[..len]).enumerate() {
+                *out = base + sum(k);
             }
         } else {
             for (k, out) in out.iter_mut().enumerate() {
@@ -117,7 +118,8 @@ multiversion! {
         let add = |first: R, k: usize| {
             let mut sum = weight * first;
             for i in 0..N {
-                sum += weights[i] * vectors[i][k];
+                // SAFETY: `k` is a place in `sum`, and all are as long; unchecked for the same reason as above.
+                sum += weights[i] * unsafe { *vectors[i].get_unchecked(k) };
             }
             sum
         };

@@ -102,12 +102,13 @@ multiversion! {
     ) {
         let len = out.len();
         let deltas = deltas.map(|x| &x[..len]);
-        let base = &base[..len];
-        for j in 0..len {
+        for (j, (out, &base)) in out.iter_mut().zip(&base[..len]).enumerate() {
             let mut x = [R::ZERO; N];
             let mut vote = R::ZERO;
             for i in 0..N {
-                let delta = deltas[i][j];
+                // SAFETY: `j` is a place in `out`, and all are as long. A check that stays in the loop takes its last
+                // round out of registers.
+                let delta = unsafe { *deltas[i].get_unchecked(j) };
                 x[i] = if delta.key() >= voters[i].low { voters[i].weight * delta } else { R::ZERO };
                 vote += x[i];
             }
@@ -120,7 +121,7 @@ multiversion! {
                 divisor += if agrees { voters[i].share } else { R::ZERO };
             }
             let divisor = if !divides | (divisor == R::ZERO) { R::ONE } else { divisor };
-            out[j] = base[j] + lambda * (sum / divisor);
+            *out = base + lambda * (sum / divisor);
         }
     }
 }

@@ -203,14 +203,17 @@ multiversion! {
         let numbers = numbers.map(|x| if D::RANDOM { &x[..len] } else { x });
         let base = &base[..len];
         let (mut largest, mut largest_merged) = (0, 0);
-        for j in 0..len {
-            let below = C::decode(base[j]);
+        for (j, (out, &base)) in out.iter_mut().zip(base).enumerate() {
+            let below = C::decode(base);
             let mut x = [0f32; N];
             let mut vote = 0f32;
             for i in 0..N {
-                let delta = C::decode(models[i][j]) - below;
+                // SAFETY: all are as long as `out`. A check that stays in the loop takes its last round out of registers.
+                let model = unsafe { *models[i].get_unchecked(j) };
+                let delta = C::decode(model) - below;
                 largest = largest.max(delta.to_bits() & !f32::SIGN);
-                let number = if D::RANDOM { numbers[i][j] } else { 0 };
+                // SAFETY: as above.
+                let number = if D::RANDOM { unsafe { *numbers[i].get_unchecked(j) } } else { 0 };
                 x[i] = drops[i].weighted(delta, number, voters[i]);
                 vote += x[i];
             }
@@ -225,7 +228,7 @@ multiversion! {
             let divisor = if !divides | (divisor == 0.0) { 1.0 } else { divisor };
             let merged = below + lambda * (sum / divisor);
             largest_merged = largest_merged.max(merged.to_bits() & !f32::SIGN);
-            out[j] = C::encode(merged);
+            *out = C::encode(merged);
         }
         (largest < INFINITE) & (largest_merged < C::OVERFLOW)
     }
