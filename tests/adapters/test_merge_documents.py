@@ -105,6 +105,21 @@ def test_intermediates_may_be_kept(three, tmp_path):
         carrick.merge(config, tmp_path / "west", keep_intermediates=True, force=True)
 
 
+def test_an_intermediate_is_not_kept_where_an_input_lies(three, tmp_path):
+    """With --force, too: nobody has asked to replace the input."""
+    before = {path: path.read_bytes() for path in (tmp_path / "en").iterdir()}
+    inner = {"name": "en", "merge_method": "cat", "models": [{"model": three[1]}, {"model": three[2]}]}
+    outer = {"merge_method": "cat", "models": [{"model": "en"}, {"model": three[0]}]}
+    config = written(tmp_path, [inner, outer])
+    with pytest.raises(carrick.ConfigError, match=r"`en` would be kept at .*en, where an input lies"):
+        carrick.merge(config, tmp_path / "out", keep_intermediates=True, force=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "en").iterdir()} == before
+    assert not (tmp_path / "out").exists()
+    carrick.merge(config, tmp_path / "out")
+    merge([three[1], three[2], three[0]], tmp_path / "expected")
+    assert (tmp_path / "out" / FILE).read_bytes() == (tmp_path / "expected" / FILE).read_bytes()
+
+
 def test_a_mistake_in_the_last_document_costs_nothing(three, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(_core, "execute", None)  # nothing is merged
     before = sorted([*tmp_path.iterdir(), tmp_path / "two.yml"])
@@ -124,7 +139,11 @@ def test_a_mistake_in_the_last_document_costs_nothing(three, tmp_path, capfd, mo
     weight = {"weight": [{"filter": "q_porj", "value": 1}, {"value": 2}]}
     refused([{**outer, "models": [{"model": "west", "parameters": weight}]}, inner], "did you mean `q_proj`?")
     refused([{**outer, "name": "east"}, inner], "leave it out of the one whose result is the output")
-    refused([{**outer, "models": [{"model": "wst"}, {"model": three[2]}]}, inner], "`wst` is none")
+    refused(
+        [{**outer, "models": [{"model": "wst"}, {"model": three[2]}]}, inner],
+        "`wst`: no such folder",
+        "did you mean `west`?",
+    )
     swapped = {"merge_method": "layer_swap", "models": [{"model": "west"}, {"model": three[2]}]}
     refused([swapped, inner], "nothing is left for the task expert")
 
@@ -142,4 +161,7 @@ def test_adapters_and_models_do_not_mix(three, tmp_path):
         carrick.merge(outer, tmp_path / "out")
     outer["models"][1]["model"] = {"model": "base", "lora": three[1]}
     with pytest.raises(carrick.ConfigError, match="this one is none"):
+        carrick.merge(outer, tmp_path / "out")
+    outer["models"][1]["model"] = f"{three[1]}s"
+    with pytest.raises(carrick.ConfigError, match=r"des`: no such folder, and not in the Hugging Face cache"):
         carrick.merge(outer, tmp_path / "out")

@@ -189,6 +189,21 @@ def test_what_stands_beside_the_modules(tmp_path):
     assert any(f"the base {base} is not read" in note for note in plan.notes)
 
 
+def test_long_names_beside_the_modules_fit_the_line(tmp_path, capfd):
+    heads = [f"a.rather.long.way.to.{which}.classification_head" for which in ("one", "other", "third")]
+    one = lora(0)
+    one.settings["modules_to_save"] = heads
+    one.more |= {f"{head}.weight": np.ones((5, 17), np.float32) for head in heads}
+    folders = folders_of(tmp_path, [one])
+    code, said, err = run(
+        capfd, "plan", written(tmp_path, {"merge_method": "cat", "modules_to_save": "1"}, folders)
+    )
+    assert code == 0, err
+    line = next(line for line in said.splitlines() if line.startswith("beside"))
+    assert line.endswith("head.weight and 1 more")
+    assert len(line) <= WIDTH
+
+
 def run(capfd, *words):
     capfd.readouterr()
     code = main([str(word) for word in words])

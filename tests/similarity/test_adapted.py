@@ -206,7 +206,10 @@ def test_what_is_refused(command, world, tmp_path, monkeypatch):
     refused(command, [f"{base}+{shape}", tuned, "--base", base], (Q, "base that the adapter was trained on"))
     key = f"{PREFIX}{Q}.lora_B.weight"
     broken = spoilt(write(tmp_path / "broken", 0), key, (3, 1))
-    refused(command, [f"{base}+{broken}", tuned, "--base", base], (str(broken), Q, "element 10", "train"))
+    refused(command, [f"{base}+{broken}", tuned, "--base", base], (str(broken), key, "train"))
+    nameless = write(tmp_path / "nameless", 0)
+    (nameless / "adapter_config.json").unlink()
+    refused(command, [adapters[0], nameless], (str(nameless), "has no adapter_config.json"))
     monkeypatch.setattr(adapted_module, "_BLOCK", 300)
     tensors = {name: np.array(tensor) for name, tensor in read_model(other).items()}
     tensors[f"{Q}.weight"][11, 2] = np.inf

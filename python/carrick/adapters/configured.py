@@ -15,7 +15,7 @@ from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.checkpoints.find import ADAPTER, find_path
 from carrick.config import load
 from carrick.config.location import Location
-from carrick.config.model_ref import read_adapter_ref
+from carrick.config.model_ref import read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
 from carrick.config.reader import MAX_SEED
 from carrick.config.tree import ListNode, MapNode, Node, Scalar
@@ -24,6 +24,7 @@ from carrick.documents import SUFFIX
 from carrick.errors import ConfigError, FormatError
 from carrick.output_folder import check_replaceable
 from carrick.plan.output import check_room
+from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
     from carrick.adapters.merging.engine import Engine
@@ -60,15 +61,25 @@ def merges_adapters(config: Config) -> bool:
     others = {model: node for model, node in models.items() if model not in adapters}
     if adapters and others:
         model, node = next(iter(others.items()))
-        raise node.where.error(_why_mixed(adapters[0], model))
+        raise node.where.error(_why_mixed(adapters[0], model, named))
     return bool(adapters)
 
 
-def _why_mixed(adapter: str, other: str) -> str:
+def _why_mixed(adapter: str, other: str, documents: set[str]) -> str:
     if other:
         ref = read_adapter_ref(Scalar(other, Location()), "the model")
         if ref.weight != 1.0 and _is_adapter(ref.path):
             return f"`{other}`: the weight of an adapter is written under its `parameters`: weight: {ref.weight:g}"
+        model = read_model_ref(Scalar(other, Location()), "the model", [])
+        try:
+            if not model.adapters:
+                find_path(model.path, model.revision)
+        except FormatError:
+            hint = nearest(other, documents - {""})
+            return (
+                f"`{other}`: no such folder, and not in the Hugging Face cache"
+                f"{hint or '; check the name, or fetch it first with `hf download`'}"
+            )
     what = f"`{other}` is" if other else "this one is"
     return (
         f"`{adapter}` is an adapter and {what} none; merge adapters alone, or put each on its base "
@@ -94,6 +105,10 @@ def merge_configured(
         if place == out:
             raise ConfigError(
                 f"the adapter of `{name}` would be kept at {out}, where the output goes; rename one"
+            )
+        if any(place.resolve() in {read, *read.parents} for read in _folders_read(documents)):
+            raise ConfigError(
+                f"the adapter of `{name}` would be kept at {place}, where an input lies; rename the document"
             )
         check_replaceable(place, force=force)
     folder = out.with_name(out.name + SUFFIX)
@@ -175,6 +190,15 @@ def _documents(config: Config, seed: int | None) -> list[Document]:
             if getattr(document, key) not in {None, "error"}:
                 raise document.where.error(f"the models are adapters, which have no {what}: leave it out")
     return documents if seed is None else [replace(document, seed=seed) for document in documents]
+
+
+def _folders_read(documents: list[Document]) -> list[Path]:
+    """Folders on disk that documents read, what they make for each other left out."""
+    made = {document.name for document in documents}
+    refs = [source.ref for document in documents for source in document.parts[0].sources]
+    refs += [document.base_model for document in documents if document.base_model is not None]
+    folders = (Path(ref.path).expanduser() for ref in refs if ref.path not in made)
+    return [folder.resolve() for folder in folders if folder.is_dir()]
 
 
 def refuse_for_adapters(**given: object) -> None:

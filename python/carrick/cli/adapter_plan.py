@@ -6,7 +6,7 @@ from collections import Counter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from carrick.cli.output import WIDTH, count, fields, notes, say, table
+from carrick.cli.output import WIDTH, count, fields, notes, say, shorten, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,6 +17,8 @@ _SHOWN = 12
 _BY_MODULE = "by module"
 # The width, less the names of the facts.
 _WRAPPED = WIDTH - 14
+# The width of a tensor's name, of which two stand on a line.
+_NAME = 36
 
 
 def say_adapter_plan(plan: AdapterPlan, out: Path | None) -> None:
@@ -87,7 +89,8 @@ def _facts(plan: AdapterPlan, out: Path | None) -> list[tuple[str, str]]:
     )
     if plan.beside:
         more = f" and {len(plan.beside) - 2} more" if len(plan.beside) > 2 else ""
-        pairs.append(("beside", f"{', '.join(plan.beside[:2])}{more}"))
+        named = ", ".join(shorten(name, _NAME) for name in plan.beside[:2])
+        pairs.append(("beside", named + more))
     pairs.append(("read", f"{most}{format_size(plan.bytes_read)}"))
     if plan.scratch_bytes:
         pairs.append(

@@ -33,7 +33,10 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
         bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the whole plan, for `carrick merge --plan`.")
+        bool,
+        typer.Option(
+            "--json", help="Print the whole plan; `carrick merge --plan` runs those of checkpoints."
+        ),
     ] = False,
 ) -> None:
     """Show what a merge would do.

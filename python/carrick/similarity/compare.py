@@ -135,11 +135,13 @@ def _of_checkpoints(
     stored = [name for name in lineup.names if name not in changed]
     sums = checkpoint_side.measure(first, others, stored, options, progress)
     if changed:
+        from carrick.adapters.finite import naming_adapter  # noqa: PLC0415
         from carrick.similarity.adapted import measure  # noqa: PLC0415  (NumPy, which stored tensors do not need)
 
         files = [record for model in opened.values() for record in model.checkpoint.files]
         computed = [name for name in lineup.names if name in changed]
-        sums |= measure(base, models, computed, files, progress)
+        with naming_adapter(lambda: (one.adapter for model in opened.values() for one in model.adapters)):
+            sums |= measure(base, models, computed, files, progress)
         sums = {name: sums[name] for name in lineup.names}
     if signs is False:
         sums = {name: PairSums(each.elements, each.products) for name, each in sums.items()}

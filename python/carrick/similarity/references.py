@@ -75,4 +75,6 @@ def is_adapter(ref: str, revision: str | None = None, *, download: bool = False)
     path, _ = find_path(ref, revision, download=download, files=_TELLING)
     if not path.is_dir() or any(path.glob("model*.safetensors*")):
         return False
-    return (path / "adapter_config.json").exists() or any(path.glob("*/adapter_config.json"))
+    # Weights alone make an adapter, too: what it lacks is told when it is read.
+    signs = ("adapter_config.json", "adapter_model*.safetensors", "*/adapter_config.json")
+    return any(next(path.glob(sign), None) for sign in signs)
