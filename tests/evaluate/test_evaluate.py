@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -230,6 +231,78 @@ def test_bertscore_beside_rouge(llama, encoder, data):
 def test_an_encoder_is_no_language_model(encoder, data):
     with pytest.raises(carrick.ConfigError, match="is no causal language model"):
         evaluate(encoder, tasks=["xcopa"], data=data, device="cpu")
+
+
+def test_other_shapes_than_the_config_asks_for(llama, data, tmp_path):
+    shutil.copytree(llama, tmp_path / "llama")
+    config = json.loads((llama / "config.json").read_text())
+    (tmp_path / "llama" / "config.json").write_text(json.dumps({**config, "intermediate_size": 40}))
+    with pytest.raises(
+        carrick.ConfigError, match=r"is stored as \[32, 48\], and its config.json asks for \[32, 40\]"
+    ):
+        evaluate(tmp_path / "llama", tasks=["xcopa"], data=data, device="cpu")
+
+
+def with_nan(folder, name, to):
+    """Copy a model, one of its weights no number."""
+    weights = pytest.importorskip("safetensors.torch")
+    shutil.copytree(folder, to)
+    found = weights.load_file(folder / "model.safetensors")
+    found[name][1] = float("nan")
+    weights.save_file(found, to / "model.safetensors", {"format": "pt"})
+    return to
+
+
+def test_a_model_of_nan_answers_nothing_and_says_so(llama, data, tmp_path):
+    """By argmax the first choice would be right by chance: NaN is the greatest to it."""
+    model = with_nan(llama, "model.norm.weight", tmp_path / "nan")
+    report = evaluate(
+        model,
+        tasks=["xcopa", "perplexity"],
+        languages=["it", "de"],
+        data=data,
+        device="cpu",
+        out=tmp_path / "out",
+    )
+    assert [text.partition(";")[0] for text in report.notes if "NaN" in text] == [
+        "xcopa_it: for 2 of 2 rows the model gives no numbers (NaN), so that its scores mean nothing",
+        "perplexity_de: for 2 of 2 rows the model gives no numbers (NaN), so that its scores mean nothing",
+    ]
+    assert report.of("xcopa")[0].score.value == 0.0
+    assert read_report(tmp_path / "out").notes == report.notes
+    sound = evaluate(llama, tasks=["xcopa"], data=data, device="cpu")
+    assert not any("NaN" in text for text in sound.notes)
+
+
+def test_a_classifier_of_nan(encoder, data, tmp_path):
+    model = with_nan(encoder, "embeddings.LayerNorm.weight", tmp_path / "nan")
+    names = ("negative", "neutral", "positive")
+    Head(np.ones((3, 16), "f4"), np.zeros(3, "f4"), names, "tiny").save(tmp_path / "head")
+    report = evaluate(
+        model, tasks=["sentiment"], languages=["en"], data=data, head=tmp_path / "head", device="cpu"
+    )
+    (note,) = [text for text in report.notes if "NaN" in text]
+    assert note.startswith("sentiment_en: for 6 of 6 rows")
+    assert report.results[0].scores["accuracy"].value == 0.0
+
+
+def test_a_head_of_another_width(encoder, data, tmp_path):
+    names = ("negative", "neutral", "positive")
+    Head(np.ones((3, 24), "f4"), np.zeros(3, "f4"), names, "tiny").save(tmp_path / "head")
+    with pytest.raises(carrick.ConfigError, match="a head over 24 features; the base gives 16"):
+        evaluate(encoder, tasks=["sentiment"], data=data, head=tmp_path / "head", device="cpu")
+
+
+def test_no_more_tokens_than_there_are_positions(llama, data, tmp_path):
+    config = transformers.GPT2Config(vocab_size=259, n_positions=128, n_embd=16, n_layer=1, n_head=2)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    transformers.AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path / "gpt2")
+    chosen = {"tasks": ["xcopa"], "data": data, "device": "cpu"}
+    with pytest.raises(
+        carrick.ConfigError, match=r"`max_length` is 129; .*gpt2 has positions for 128 tokens, choose"
+    ):
+        evaluate(tmp_path / "gpt2", **chosen, max_length=129)
+    assert evaluate(tmp_path / "gpt2", **chosen, max_length=128).results
 
 
 def test_the_command(command, llama, adapters, data, tmp_path):

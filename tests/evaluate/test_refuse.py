@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import carrick
 from carrick.evaluate import language_model, run
 from carrick.evaluate.report import read_report
+from carrick.evaluate.tasks import files
 
 pytest.importorskip("lm_eval")
 pytest.importorskip("torch")
@@ -111,6 +113,13 @@ def test_data_folders(command, llama, data, tmp_path):
     assert command("--list", "--data", data / "xcopa", "--json").json[7]["languages"] == ["it"]
 
 
+PASSAGE = {
+    "flores_passage": "P",
+    "question": "?",
+    "correct_answer_num": 1,
+    **{f"mc_answer{n}": "a" for n in range(1, 5)},
+}
+PREMISE = {"premise": "P.", "choice1": "a", "choice2": "b", "question": "cause", "label": 0}
 BROKEN = {
     "mgsm/mgsm_de.tsv": [
         ("Frage ohne Zahl", "de.tsv:1: the line has 1 fields between tabs, not 2"),
@@ -125,6 +134,31 @@ BROKEN = {
         ('{"question": "?"\n', "test.jsonl:1: the line is no JSON"),
         ("[1]\n", "test.jsonl:1: the line is no JSON object"),
         ("", "the file has no rows"),
+        ("[" * 100_000, "test.jsonl:1: the JSON nests too deeply"),
+        ('{"question": ' + "1" * 5000 + "}", "test.jsonl:1: the JSON nests too deeply or holds a number"),
+        (
+            r'{"question": "a\ud83d", "answer": "#### 1"}',
+            "test.jsonl:1: `question` holds half of a surrogate pair",
+        ),
+        ('{"question": null, "answer": "#### 1"}', "test.jsonl:1: `question` is empty; it has to be text"),
+        ('{"question": ["?"], "answer": "#### 1"}', "`question` is a list; it has to be text"),
+        ('{"question": NaN, "answer": "#### 1"}', "`question` is nan; it has to be text"),
+        # The line is that of the file, blank ones counted.
+        (
+            '\n{"question": "?", "answer": "#### 1"}\n\n{"question": "?"}',
+            "test.jsonl:4: the row has no column",
+        ),
+    ],
+    "gsm8k/train.jsonl": [
+        ('{"question": "?", "answer": "one"}', "train.jsonl:1: the answer does not end in `#### `"),
+    ],
+    "msvamp/test_German.json": [
+        ('[{"m_query": "?", "response": "zwölf"}]', "German.json:1: the answer `zwölf` is no number"),
+        ('[{"m_query": "?", "response": 1},\n{"m_query": "?"', "German.json:2: this is no JSON"),
+        ("[1]", "the list holds something else than objects"),
+        ("[]", "the file has no rows"),
+        ("[" * 100_000, "the JSON nests too deeply"),
+        ('[{"m_query": null, "response": 1}]', "`m_query` is empty"),
     ],
     "belebele/eng_Latn.jsonl": [
         ('{"text": "T"}', "no column `items`"),
@@ -132,6 +166,42 @@ BROKEN = {
             '{"text": "T", "items": [{"question": "?", "answers": [{"text": "a", "correct": true}]}]}',
             "a question has 1 answers",
         ),
+        ('{"text": "T", "items": 3}', "Latn.jsonl:1: `items` is no list of questions"),
+        ('{"text": "T", "items": [{"question": "?"}]}', "`items` is no list of questions"),
+        ('{"text": null, "items": []}', "`text` is empty; it has to be text"),
+        (
+            json.dumps({**PASSAGE, "correct_answer_num": "5"}),
+            "`correct_answer_num` is '5'; it is a whole number from 1 to 4",
+        ),
+        (json.dumps({**PASSAGE, "correct_answer_num": 0}), "`correct_answer_num` is 0;"),
+        (json.dumps({**PASSAGE, "mc_answer2": None}), "Latn.jsonl:1: `mc_answer2` is empty"),
+        (json.dumps({"flores_passage": "P"}), "no column `question`"),
+    ],
+    "xcopa/it/test.it.jsonl": [
+        (json.dumps({**PREMISE, "label": 2}), "it.jsonl:1: `label` is 2; it is a whole number from 0 to 1"),
+        (json.dumps({**PREMISE, "label": True}), "`label` is True; it is a whole number"),
+        (json.dumps({**PREMISE, "question": "why"}), "`question` is 'why'; it is cause or effect"),
+        (json.dumps({**PREMISE, "choice1": ""}), "a choice is empty"),
+    ],
+    "xcopa/it/val.it.jsonl": [(json.dumps({**PREMISE, "label": -1}), "val.it.jsonl:1: `label` is -1")],
+    "jcommonsenseqa/valid-v1.3.json": [
+        (
+            json.dumps({"question": "?", **{f"choice{n}": "a" for n in range(5)}, "label": 5}),
+            "v1.3.json:1: `label` is 5; it is a whole number from 0 to 4",
+        ),
+    ],
+    "mmlu_prox/es.jsonl": [
+        (
+            '{"question": "?", "option_0": "a", "answer": "K"}',
+            "es.jsonl:1: the answer is 'K', not a letter from A to J",
+        ),
+        ('{"question": {}, "option_0": "a", "answer": "A"}', "es.jsonl:1: `question` is a dict"),
+    ],
+    "texts/en.jsonl": [('{"text": 1.5}\n{"text": []}', "en.jsonl:2: `text` is a list")],
+    "texts/de.txt": [("\n \n", "de.txt: the file has no rows")],
+    "supporting_examples/en.jsonl": [
+        ('{"input": ["a", null]}', "en.jsonl:1: `input` is empty"),
+        ('{"input": "a", "instruction": 3.5}\n{"input": {}}', "en.jsonl:2: `input` is a dict"),
     ],
     "global_mmlu/global_mmlu_dev_en.json": [
         (
@@ -143,17 +213,26 @@ BROKEN = {
         ("0\n1\n2", "test_labels.txt beside it 3"),
         ("0\n1\n2\n0\n1\n3", "test_labels.txt:6: the label is '3'"),
     ],
-    "wikilingua/en.jsonl": [('{"summary": "s", "body": "b"}', "no column article, text or document")],
+    "wikilingua/en.jsonl": [
+        ('{"summary": "s", "body": "b"}', "no column article, text or document"),
+        ('{"summary": "s", "text": null}', "en.jsonl:1: `text` is empty"),
+    ],
     "mcsqa/de.jsonl": [
         (
             '{"question": "?", "answerKey": "F", "choices": {"label": ["A"], "text": ["a"]}}',
             "has not five choices",
-        )
+        ),
+        (
+            '{"question": "?", "answerKey": "A", "choices": "abcde"}',
+            "de.jsonl:1: the row has not five choices",
+        ),
     ],
 }
 TASKS = {
     "mgsm": "mgsm", "gsm8k": "gsm8k", "belebele": "belebele", "global_mmlu": "global_mmlu",
-    "xlmt_sentiment": "sentiment", "wikilingua": "summarisation", "mcsqa": "mcsqa",
+    "xlmt_sentiment": "sentiment", "wikilingua": "summarisation", "mcsqa": "mcsqa", "msvamp": "msvamp",
+    "xcopa": "xcopa", "jcommonsenseqa": "jcommonsenseqa", "mmlu_prox": "mmlu_prox", "texts": "perplexity",
+    "supporting_examples": "supporting_examples",
 }  # fmt: skip
 
 
@@ -164,10 +243,75 @@ def test_broken_files(command, llama, data, tmp_path, path, text, message):  # n
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / path).write_text(text, "utf-8")
     task = TASKS[path.partition("/")[0]]
-    language = "de" if "de." in path or "german" in path else "en"
+    names = {"de": ("de.", "erman"), "it": ("xcopa",), "ja": ("jcomm",), "es": ("/es.",)}
+    language = next((name for name, parts in names.items() if any(part in path for part in parts)), "en")
     answer = command(llama, "--tasks", task, "--data", tmp_path / "data", "--languages", language)
     assert answer.code == 2
     assert message in answer.err
+
+
+@pytest.mark.parametrize("task", ["mmlu_prox", "gsm8k"])
+def test_files_that_hold_no_text(command, llama, data, tmp_path, task):
+    shutil.copytree(data, tmp_path / "data")
+    path = tmp_path / "data" / "gsm8k" / "test.jsonl"
+    if task == "mmlu_prox":
+        path = tmp_path / "data" / "mmlu_prox_lite_en" / "data-00000-of-00001.arrow"
+        path.parent.mkdir()
+        shutil.rmtree(tmp_path / "data" / "mmlu_prox")
+    path.write_bytes(b"\xff\x00\x93" * 50)
+    words = [llama, "--tasks", task, "--languages", "en", "--data", tmp_path / "data"]
+    answer = command(*words)
+    assert answer.code == 2
+    assert f"{path}: " in answer.err
+    assert ("is no Arrow file" if task == "mmlu_prox" else "is not UTF-8 text (byte 0)") in answer.err
+    path.unlink()
+    path.mkdir()
+    answer = command(*words)
+    assert (answer.code, answer.err.startswith("error: ")) == (2, True)
+    assert path.name in answer.err
+
+
+def test_rows_of_several_lines_stay_whole(tmp_path):
+    """str.splitlines cuts at U+2028 and U+0085, which may stand in a JSON string."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"text": "one\u2028two\x85three"}\r\n{"text": 4}\r\n'.encode())
+    assert files.json_lines(path, [], ["text"]) == [{"text": "one\u2028two\x85three"}, {"text": "4"}]
+    (tmp_path / "a.tsv").write_bytes("one\u2028two\t1\nthree\x85four\t2".encode())
+    assert [row["q"] for row in files.tab_separated(tmp_path / "a.tsv", ["q", "n"])] == [
+        "one\u2028two",
+        "three\x85four",
+    ]
+
+
+def test_what_is_not_in_the_cache(command, llama, data):
+    """`evaluate` has an option to download, and names it."""
+    words = ["--tasks", "xcopa", "--data", data, "--device", "cpu"]
+    for model in (["org/nowhere"], [llama, "org/nowhere"]):
+        answer = command(*model, *words)
+        assert answer.code == 2
+        assert "org/nowhere: neither a local folder" in answer.err
+        assert "--download" in answer.err
+        assert "hf download" in answer.err
+    scored = ["--tasks", "summarisation", "--languages", "en", "--bertscore", "org/nowhere"]
+    assert "--download" in command(llama, "--data", data, *scored).err
+
+
+def test_weights_that_cannot_be_read(command, llama, data, tmp_path):
+    shutil.copytree(llama, tmp_path / "llama")
+    weights = tmp_path / "llama" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    answer = command(tmp_path / "llama", "--tasks", "xcopa", "--data", data, "--device", "cpu")
+    assert answer.code == 2
+    assert "model.safetensors" in answer.err
+
+
+def test_an_encoder_for_bertscore_that_is_none(command, llama, data, tmp_path):
+    words = [llama, "--tasks", "summarisation", "--languages", "en", "--data", data, "--bertscore", tmp_path]
+    answer = command(*words)
+    assert answer.code == 2
+    assert f"--bertscore: {tmp_path} is no encoder, for it holds no config.json" in answer.err
+    (tmp_path / "config.json").write_text("{}")
+    assert command(*words).code == 2  # nor weights
 
 
 def test_a_missing_extra(command, llama, data, monkeypatch):

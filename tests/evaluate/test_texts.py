@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -181,6 +183,28 @@ def test_bertscore_against_the_definition(encoder, layer):
     assert found.recall[0] == pytest.approx(recall, abs=1e-5)
     assert found.f1[0] == pytest.approx(2 * precision * recall / (precision + recall), abs=1e-5)
     assert (found.f1[1], found.f1[2]) == (0.0, pytest.approx(1.0, abs=1e-5))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_bertscore_where_the_tokenizer_states_no_length(encoder, tmp_path):
+    """The encoder has 16 positions, two of them for [CLS] and [SEP]; the rest of a text is cut off."""
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(encoder, tmp_path / "encoder")
+    config = transformers.AutoConfig.from_pretrained(encoder)
+    config.max_position_embeddings = 16
+    transformers.BertModel(config).save_pretrained(tmp_path / "encoder")
+    described = tmp_path / "encoder" / "tokenizer_config.json"
+    content = json.loads(described.read_text())
+    del content["model_max_length"]
+    described.write_text(json.dumps(content))
+    assert transformers.AutoTokenizer.from_pretrained(described.parent).model_max_length > 10**20
+    long, reference = " ".join(["the cat sleeps on"] * 9), "the dog runs on the sofa"
+    cut = " ".join(long.split()[:14])
+    found = bertscore([long, reference], [reference, long], described.parent)
+    expected = bertscore([cut, reference], [reference, cut], described.parent)
+    assert np.isfinite(found.f1).all()
+    assert found.f1 == pytest.approx(expected.f1, abs=1e-6)
+    assert found.precision[0] == pytest.approx(found.recall[1], abs=1e-6)
 
 
 def test_bertscore_refuses_a_layer_that_is_not_there(encoder):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from carrick import adapters
 from carrick.classifier.head import Head, fit_head, load_head
 from carrick.classifier.predict import features, predict
-from carrick.errors import ConfigError
+from carrick.errors import ConfigError, FormatError
 from carrick.quiet import quiet_libraries
 from train.tiny import bert, opinions, torch, transformers
 
@@ -106,6 +109,42 @@ def test_labels_are_names_or_places(head):
         head.index("godo")
     with pytest.raises(ConfigError, match="no class `3`; the classes are bad, neutral, good"):
         head.index(3)
+
+
+def test_a_head_of_another_width(base):
+    wide = np.zeros((2, 48), np.float32)
+    with pytest.raises(
+        ConfigError, match=r"head over 48 features; the base gives 32\. It was fitted on elsewhere"
+    ):
+        predict(base, Head(wide, wide[:, 0], ("bad", "good"), "elsewhere"), TEXTS)
+
+
+def test_texts_beyond_the_positions_are_cut(base, head):
+    """The encoder has 64 positions."""
+    long, cut = " ".join(["cat", "sun"] * 40), " ".join(["cat", "sun"] * 32)
+    np.testing.assert_array_equal(
+        features(base, [long], max_length=100), features(base, [cut], max_length=64)
+    )
+    np.testing.assert_array_equal(
+        predict(base, head, [long], max_length=100), predict(base, head, [cut], max_length=64)
+    )
+
+
+def test_a_base_that_is_not_in_the_cache(head):
+    for call in (lambda: features("org/nowhere", TEXTS), lambda: predict("org/nowhere", head, TEXTS)):
+        with pytest.raises(FormatError, match=r"^base: `org/nowhere` is .*`hf download org/nowhere`$"):
+            call()
+
+
+def test_an_encoder_that_lacks_weights(base, head, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, tmp_path / "base" / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ConfigError, match=r"no complete model: it holds no `encoder\.layer\.1\.output\.dense"
+    ):
+        predict(tmp_path / "base", head, TEXTS)
 
 
 def test_no_head(tmp_path, base):

@@ -15,6 +15,7 @@ from train.tiny import bert, jsonl, llama, opinions, questions, torch, transform
 
 pytest.importorskip("trl")
 load_file = pytest.importorskip("safetensors.torch").load_file
+save_file = pytest.importorskip("safetensors.torch").save_file
 peft = pytest.importorskip("peft")
 LengthGrouped = pytest.importorskip("carrick.train.sampling").LengthGrouped
 
@@ -302,6 +303,19 @@ def test_the_best_checkpoint_is_kept(place, tmp_path):
     kept, snapshot = tensors(last.out), tensors(last.out / "snapshots" / "step-8")
     assert all(torch.equal(kept[name], snapshot[name]) for name in kept)
     assert last.record["validation"] == record["validation"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_from_the_start_stops_the_training(place, tmp_path, value):
+    base = llama(tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    weights["model.norm.weight"][3] = value
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        carrick.CarrickError, match=r"the loss of the first step is (nan|inf), before anything"
+    ):
+        train(causal(place, base=str(base)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_chat_rows_go_through_the_template(place, tmp_path):

@@ -45,6 +45,7 @@ def test_defaults():
         ({"training__evaluate_every": "epochs"}, "did you mean `epoch`"),
         ({"training__snapshots": [2]}, "`snapshots` names step 2, but the training ends at step 1"),
         ({"training__learning_rate": 0.0}, "training.learning_rate"),
+        ({"training__max_length": 1}, "training.max_length: `training.max_length` is `1`"),
         ({"data__train": {"fle": "en.jsonl"}}, "`fle` is not a key of `data.train`; did you mean `file`"),
         ({"data__train": [{"file": "a", "langauge": "en"}]}, "did you mean `language`"),
         ({"data__train": []}, "an empty list of sources"),

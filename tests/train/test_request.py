@@ -121,6 +121,51 @@ def test_bases(place, tmp_path):
     assert "it is an adapter" in refused(causal(place, base=str(place / "adapter")), tmp_path)
 
 
+def test_what_is_not_in_the_cache(place, tmp_path):
+    """`train` has no option to download: the message names the command that does."""
+    message = refused(causal(place, base="org/nowhere"), tmp_path, CarrickError)
+    assert message.startswith("base: `org/nowhere` is neither a folder here nor in the Hugging Face cache")
+    assert message.endswith("fetch it first with `hf download org/nowhere`")
+    message = refused(causal(place, base="org/nowhere@v2"), tmp_path, CarrickError)
+    assert message.endswith("`hf download org/nowhere --revision v2`")
+    language = {"method": "language_adapter", "task_adapter": "org/nowhere"}
+    message = refused(causal(place, **language), tmp_path, CarrickError)
+    assert message.startswith("adapter: `org/nowhere` is neither")
+    assert "hf download org/nowhere" in message
+
+
+def test_a_mistyped_folder_names_the_nearest(place, tmp_path, monkeypatch):
+    monkeypatch.chdir(place)
+    message = refused(causal(place, base="lama"), tmp_path, CarrickError)
+    assert message.endswith("`hf download lama`; did you mean `llama`?")
+
+
+def test_a_base_whose_weights_cannot_be_read(place, tmp_path):
+    base = tmp_path.parent / f"{tmp_path.name}-base"
+    base.mkdir()
+    (base / "config.json").write_bytes((place / "llama" / "config.json").read_bytes())
+    assert str(base) in refused(causal(place, base=str(base)), tmp_path, CarrickError)
+    data = (place / "llama" / "model.safetensors").read_bytes()
+    (base / "model.safetensors").write_bytes(data[:-100])
+    assert "model.safetensors" in refused(causal(place, base=str(base)), tmp_path, CarrickError)
+
+
+def test_an_architecture_that_nobody_knows(place, tmp_path):
+    base = tmp_path.parent / f"{tmp_path.name}-base"
+    base.mkdir()
+    config = json.loads((place / "llama" / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps({**config, "model_type": "nothing_such"}))
+    (base / "model.safetensors").write_bytes((place / "llama" / "model.safetensors").read_bytes())
+    message = refused(causal(place, base=str(base)), tmp_path)
+    assert message.startswith(f"base: {base} is no model that can be trained: ")
+    assert "\n" not in message
+    (base / "config.json").write_text(json.dumps({**config, "hidden_size": "wide"}))
+    message = refused(causal(place, base=str(base)), tmp_path)
+    assert message.startswith(f"base: the config.json of {base} is malformed: ")
+    assert "hidden_size" in message
+    assert "\n" not in message
+
+
 def test_an_encoder_is_no_language_model(place, tmp_path):
     config = json.loads((place / "bert" / "config.json").read_text())
     base = tmp_path.parent / f"{tmp_path.name}-vit"

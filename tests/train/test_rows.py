@@ -67,6 +67,48 @@ def test_formats_hold_the_same_rows(tmp_path, kind):
     assert read.sources[0]["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0b", "\x1e"])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_only_real_line_ends_end_a_row(tmp_path, kind, character):
+    """str.splitlines cuts at more; the line of a later mistake is counted without them too."""
+    text = f"one{character}two"
+    path = tmp_path / f"rows.{kind}"
+    lines = {
+        "jsonl": [json.dumps({"text": text}, ensure_ascii=False), '{"text": "three"}', '{"text": " "}'],
+        "csv": ["text,n", f"{text},1", "three,2", " ,3"],
+        "tsv": ["text\tn", f"{text}\t1", "three\t2", " \t3"],
+    }[kind]
+    for end in ("\n", "\r\n"):
+        path.write_bytes(end.join(lines[:-1]).encode())
+        read, _ = read_rows(data(train={"file": str(path)}), "causal")
+        assert texts(read) == [text, "three"]
+    path.write_bytes("\n".join(lines).encode())
+    with pytest.raises(ConfigError, match=rf"rows\.{kind}:{len(lines)}: row 3: the column `text` is empty"):
+        read_rows(data(train={"file": str(path)}), "causal")
+
+
+def test_a_line_end_in_quotes_is_part_of_the_cell(tmp_path):
+    (tmp_path / "a.csv").write_bytes('text\n"one\r\ntwo\u2028three"\n'.encode())
+    read, _ = read_rows(data(train={"file": str(tmp_path / "a.csv")}), "causal")
+    assert texts(read) == ["one\r\ntwo\u2028three"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv"])
+def test_cells_may_be_long(tmp_path, kind):
+    """The csv module's own limit is 131,072 characters; it holds for the rest of the program as before."""
+    long, before = "x" * 200_000, csv.field_size_limit()
+    (tmp_path / f"a.{kind}").write_text(f"text\n{long}\n")
+    read, _ = read_rows(data(train={"file": str(tmp_path / f"a.{kind}")}), "causal")
+    assert texts(read) == [long]
+    assert csv.field_size_limit() == before
+
+
+def test_numbers_are_text(tmp_path):
+    jsonl(tmp_path / "a.jsonl", [{"text": 3}, {"text": 2.5}])
+    read, _ = read_rows(data(train={"file": str(tmp_path / "a.jsonl")}), "causal")
+    assert texts(read) == ["3", "2.5"]
+
+
 def test_a_tsv_without_a_head(tmp_path):
     path = tmp_path / "mgsm_de.tsv"
     path.write_text('Wie viel?\t2,125\n"Zwei\t2', encoding="utf-8")
@@ -224,6 +266,23 @@ def test_an_empty_split(files):
         ("a.json", '{"text": "x"}', "one list of objects"),
         ("a.txt", "x", "none of them"),
         ("a.parquet", "x", "this is no Parquet file"),
+        ("a.csv", "text,label,text\nx,1,y\n", "a.csv: two columns are called `text`; rename one of them"),
+        ("a.tsv", "text\ttext\nx\ty\n", "a.tsv: two columns are called `text`"),
+        (
+            "a.jsonl",
+            r'{"text": "x"}' + "\n" + r'{"text": "a\ud83d"}',
+            "a.jsonl:2: row 2: the column `text` holds half",
+        ),
+        ("a.jsonl", '{"text": NaN}', "a.jsonl:1: row 1: the column `text` is nan; it has to be text"),
+        ("a.jsonl", '{"text": -Infinity}', "the column `text` is -inf; it has to be text"),
+        ("a.jsonl", '{"text": true}', "the column `text` is a bool; it has to be text"),
+        ("a.jsonl", '{"text": "x"}\n' + "[" * 100_000, "a.jsonl:2: the JSON here nests too deeply"),
+        (
+            "a.jsonl",
+            '{"text": ' + "1" * 5000 + "}",
+            "a.jsonl:1: the JSON here nests too deeply or holds a number",
+        ),
+        ("a.json", "[" * 100_000, "a.json: the JSON here nests too deeply"),
     ],
 )
 def test_malformed_files(tmp_path, name, content, words):
@@ -233,9 +292,21 @@ def test_malformed_files(tmp_path, name, content, words):
     assert words in str(caught.value)
 
 
+def test_names_given_twice(tmp_path):
+    (tmp_path / "a.tsv").write_text("x\ty\n")
+    with pytest.raises(ConfigError, match=r"a\.tsv: two columns are called `text`; rename one of them"):
+        read_rows(data(train={"file": str(tmp_path / "a.tsv"), "names": ["text", "text"]}), "causal")
+
+
 def test_a_missing_file_names_the_nearest(files):
     with pytest.raises(ConfigError, match=r"there is no such file; did you mean `en\.jsonl`"):
         read_rows(data(train=source(files, "enn.jsonl")), "classification")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"a\.jsonl: this is a folder; give a file$"):
+        read_rows(data(train={"file": str(tmp_path / "a.jsonl")}), "causal")
 
 
 def test_no_text(tmp_path):

@@ -76,6 +76,7 @@ def find_base(name: str) -> Base:
 
 
 def _check_config(name: str, path: Path) -> None:
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
     from transformers import AutoConfig  # noqa: PLC0415
 
     try:
@@ -83,6 +84,9 @@ def _check_config(name: str, path: Path) -> None:
     except ValueError as error:  # an architecture that transformers does not know
         first = str(error).split("\n", maxsplit=1)[0]
         raise ConfigError(f"base: {name} is no model that can be trained: {first}") from None
+    except StrictDataclassError as error:  # a value of the wrong type
+        last = str(error).rsplit("\n", maxsplit=1)[-1].strip()
+        raise ConfigError(f"base: the config.json of {name} is malformed: {last}") from None
 
 
 def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) -> nn.Module:

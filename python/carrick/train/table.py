@@ -151,6 +151,7 @@ def _separated(
     # The module takes a cell of more than 131,072 characters for malformed; a text may be longer.
     longest = csv.field_size_limit(max(len(text), 1))
     head = names
+    _refuse_twice(head or [], where)
     try:
         for cells in reader:
             if not cells:
