@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.checkpoints import Checkpoint, find
 from carrick.config import load
-from carrick.errors import ConfigError
+from carrick.errors import ConfigError, PlanError
 from carrick.output_folder import check_replaceable
 from carrick.plan import DEFAULT_SHARD_SIZE, Plan, build_plan, planned_checkpoint
+from carrick.plan.output import check_output_of_plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,10 +102,20 @@ class Series:
         """Folder beside the output where an intermediate stays with ``keep_intermediates``."""
         return self.folder.with_name(str(document.name))
 
-    def check_kept_places(self, *, force: bool) -> None:
-        """Refuse to keep an intermediate where something else stands."""
+    def check_kept_places(self, plans: Sequence[Plan], *, force: bool) -> None:
+        """Refuse to keep an intermediate where something else stands, an input or the output above all."""
         for document in self.documents[:-1]:
-            check_replaceable(self.kept_place(document), force=force)
+            place = self.kept_place(document)
+            if place == self.out:
+                raise ConfigError(
+                    f"`{document.name}` would be kept at {place}, where the output goes; rename one of them"
+                )
+            for plan in plans:
+                try:
+                    check_output_of_plan(plan, place)
+                except PlanError as error:
+                    raise PlanError(f"`{document.name}` would be kept beside the output. {error}") from None
+            check_replaceable(place, force=force)
 
     def clear(self, *, keep: bool) -> None:
         """Delete the intermediates, or move them beside the output."""

@@ -255,9 +255,9 @@ class _Run:
 
     def series(self, series: Series, *, keep: bool) -> None:
         """Plan all documents of a configuration, then merge one after the other."""
-        if keep:
-            series.check_kept_places(force=self._force)
         plans = series.plans()
+        if keep:
+            series.check_kept_places(plans, force=self._force)
         beside = [companions(plan) for plan in plans]
         check_room(self._report.out, sum(plan.bytes_written + scratch_bytes(plan.jobs) for plan in plans))
         self._announce(plans)

@@ -68,6 +68,21 @@ def test_intermediates_are_not_kept_over_something_else(carrick, models, out):
     assert (out.parent / "sum" / "thesis.tex").read_text() == "years"
 
 
+@pytest.mark.parametrize("beside", ["an input", "the output"])
+def test_intermediates_are_kept_over_neither_input_nor_output(carrick, models, out, beside):
+    name, target = ("base", models["base"].parent / "merged") if beside == "an input" else ("merged", out)
+    config = two(models)
+    config.write_text(
+        config.read_text().replace("name: sum", f"name: {name}").replace("model: sum", f"model: {name}")
+    )
+    before = (models["base"] / "model.safetensors").read_bytes()
+    answer = carrick("merge", config, target, "--keep-intermediates", "--force")
+    assert answer.code == 2
+    assert f"`{name}` would be kept" in answer.err
+    assert (models["base"] / "model.safetensors").read_bytes() == before
+    assert not target.exists()
+
+
 def test_dry_run_and_plan_show_every_document(carrick, models, out):
     config = two(models)
     for answer in (carrick("merge", config, out, "--dry-run"), carrick("plan", config)):
