@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from carrick.errors import ConfigError
 from carrick.quiet import quiet_libraries
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+
+@contextmanager
+def naming_config(config: str) -> Iterator[None]:
+    """Say which config.json is malformed where transformers stumbles over it.
+
+    Parameters
+    ----------
+    config
+        What the message calls it, such as "the config.json of models/base".
+
+    Raises
+    ------
+    ConfigError
+        A value of the wrong type, or a zero that divides.
+    """
+    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415  (slow to import)
+
+    try:
+        yield
+    except StrictDataclassError as error:
+        last = str(error).rsplit("\n", maxsplit=1)[-1].strip()
+        raise ConfigError(f"{config} is malformed: {last}") from None
+    except ZeroDivisionError as error:
+        raise ConfigError(f"{config} is malformed: a size or count in it is zero ({error})") from None
 
 
 def load_complete(kind: Any, folder: Path, name: str, *, otherwise: str = "", **options: Any) -> Any:

@@ -243,6 +243,15 @@ def test_other_shapes_than_the_config_asks_for(llama, data, tmp_path):
         evaluate(tmp_path / "llama", tasks=["xcopa"], data=data, device="cpu")
 
 
+@pytest.mark.parametrize("value", ["four", 0])
+def test_a_malformed_config(llama, data, tmp_path, value):
+    shutil.copytree(llama, tmp_path / "llama")
+    config = json.loads((llama / "config.json").read_text())
+    (tmp_path / "llama" / "config.json").write_text(json.dumps({**config, "num_attention_heads": value}))
+    with pytest.raises(carrick.ConfigError, match=r"the config.json of .*llama is malformed: "):
+        evaluate(tmp_path / "llama", tasks=["xcopa"], data=data, device="cpu")
+
+
 def with_nan(folder, name, to):
     """Copy a model, one of its weights no number."""
     weights = pytest.importorskip("safetensors.torch")

@@ -164,6 +164,9 @@ def test_an_architecture_that_nobody_knows(place, tmp_path):
     assert message.startswith(f"base: the config.json of {base} is malformed: ")
     assert "hidden_size" in message
     assert "\n" not in message
+    (base / "config.json").write_text(json.dumps({**config, "num_attention_heads": 0}))
+    message = refused(causal(place, base=str(base)), tmp_path)
+    assert message.startswith(f"base: the config.json of {base} is malformed: ")
 
 
 def test_an_encoder_is_no_language_model(place, tmp_path):

@@ -16,7 +16,7 @@ from carrick.config.model_ref import AdapterRef, read_adapter_ref, read_model_re
 from carrick.config.objects import read_object
 from carrick.errors import ConfigError
 from carrick.evaluate.device import element_type
-from carrick.loading import load_complete
+from carrick.loading import load_complete, naming_config
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,21 +119,24 @@ def load_causal(subject: Subject, device: torch.device, precision: str = "auto")
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415  (an extra)
 
     dtype = element_type(precision, device)
+    named = f"the config.json of {subject.folder}"
     try:
-        tokenizer = AutoTokenizer.from_pretrained(subject.folder)
+        with naming_config(named):
+            tokenizer = AutoTokenizer.from_pretrained(subject.folder)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{subject.folder}: no tokenizer beside the model can be loaded ({reason})"
         ) from None
     try:
-        model = load_complete(
-            AutoModelForCausalLM,
-            subject.folder,
-            str(subject.folder),
-            otherwise="; an encoder is evaluated with --head",
-            dtype=dtype,
-        )
+        with naming_config(named):
+            model = load_complete(
+                AutoModelForCausalLM,
+                subject.folder,
+                str(subject.folder),
+                otherwise="; an encoder is evaluated with --head",
+                dtype=dtype,
+            )
     except ValueError as error:  # an architecture that transformers has no causal model for
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{subject.folder} is no causal language model: {reason}") from None

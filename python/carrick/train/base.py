@@ -11,7 +11,7 @@ from carrick.checkpoints.checkpoint import read_checkpoint
 from carrick.checkpoints.find import find_path
 from carrick.errors import ConfigError
 from carrick.hub_cache import nothing_downloaded
-from carrick.loading import load_complete
+from carrick.loading import load_complete, naming_config
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -76,17 +76,14 @@ def find_base(name: str) -> Base:
 
 
 def _check_config(name: str, path: Path) -> None:
-    from huggingface_hub.errors import StrictDataclassError  # noqa: PLC0415
     from transformers import AutoConfig  # noqa: PLC0415
 
     try:
-        AutoConfig.from_pretrained(path)
+        with naming_config(f"base: the config.json of {name}"):
+            AutoConfig.from_pretrained(path)
     except ValueError as error:  # an architecture that transformers does not know
         first = str(error).split("\n", maxsplit=1)[0]
         raise ConfigError(f"base: {name} is no model that can be trained: {first}") from None
-    except StrictDataclassError as error:  # a value of the wrong type
-        last = str(error).rsplit("\n", maxsplit=1)[-1].strip()
-        raise ConfigError(f"base: the config.json of {name} is malformed: {last}") from None
 
 
 def load_model(base: Base, task: Task, training: Training, *, trains_all: bool) -> nn.Module:
@@ -164,7 +161,7 @@ def empty_model(base: Base, task: Task) -> nn.Module:
     from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(base.path)
-    with torch.device("meta"):
+    with torch.device("meta"), naming_config(f"base: the config.json of {base.name}"):
         if task == "classification":
             return AutoModel.from_config(config, **encoder_options(base.path))  # type: ignore[no-any-return]
         try:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from carrick.checkpoints.checkpoint import read_checkpoint
 from carrick.errors import CarrickError, ConfigError
+from carrick.loading import load_complete
 from carrick.positions import most_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -112,13 +113,13 @@ def _load(model: str | Path, layer: int | None) -> Any:
     """Load the encoder up to a layer."""
     from transformers import AutoConfig, AutoModel  # noqa: PLC0415
 
+    from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
+
     config = AutoConfig.from_pretrained(str(model))
     layers = int(config.num_hidden_layers)
     if layer is not None:
         if not 1 <= layer <= layers:
             raise CarrickError(f"{model}: there is no layer {layer}; the layers are 1 to {layers}")
         config.num_hidden_layers = layer
-    found = AutoModel.from_pretrained(
-        str(model), config=config, use_safetensors=True
-    )  # pickles are never loaded
+    found = load_complete(AutoModel, Path(model), str(model), config=config, **encoder_options(Path(model)))
     return found.encoder if hasattr(found, "decoder") and hasattr(found, "encoder") else found
