@@ -116,7 +116,6 @@ class AdapterJob:
         start = time.perf_counter()
         try:
             prepared = self.prepare(folder, options.scale)
-            read_once(prepared.files)
             size = sum(path.stat().st_size for path in prepared.files)
             print(f"    inputs    {time.perf_counter() - start:8.1f} s  {size / 1e9:8.2f} GB", flush=True)
             chosen = [tool for tool in prepared.tools if tool.name in options.tools.split(",")]
@@ -155,6 +154,7 @@ class Contest:
             return
         out = self.folder / f"out-{tool.name}"
         contenders.remove(out)
+        contenders.read_once(self.prepared.files)
         result = tool.timed(out)
         if tool.check is not None and tool.name not in self.errors:
             self._check(tool, tool.check(out))
@@ -193,14 +193,6 @@ class Contest:
             "medians": medians,
             "errors": self.errors,
         }
-
-
-def read_once(files: list[Path]) -> None:
-    """Read files, so that every tool finds them in the page cache."""
-    for path in files:
-        with path.open("rb", buffering=0) as file:
-            while file.read(8 << 20):
-                pass
 
 
 def carrick(folder: Path, *words: Word) -> Timed:

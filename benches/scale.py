@@ -106,6 +106,7 @@ def timed(inputs: Inputs, runs: int, check: Callable[[Path], object]) -> dict[st
     results = []
     for number in range(runs):
         contenders.remove(out)
+        contenders.read_once(inputs.files)
         result = contenders.carrick(inputs, out)
         result.pop("checksums")
         if not number:
@@ -146,6 +147,7 @@ def read_modes(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for _ in range(options.runs):
         for mode, results in runs.items():
             contenders.remove(out)
+            contenders.read_once(inputs.files)
             result = contenders.carrick(inputs, out, "--read", mode)
             checksums.append(result.pop("checksums"))
             results.append(result)

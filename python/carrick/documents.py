@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.checkpoints import Checkpoint, find
 from carrick.config import load
+from carrick.config.seed import check_seed
 from carrick.errors import ConfigError, PlanError
 from carrick.output_folder import check_replaceable
 from carrick.plan import DEFAULT_SHARD_SIZE, Plan, build_plan, planned_checkpoint
@@ -52,8 +53,7 @@ class Series:
         self.documents: list[Document] = load(config)
         self.out = out
         self._shard_size: ShardSize = DEFAULT_SHARD_SIZE if shard_size is None else shard_size
-        if seed is not None and not 0 <= seed < 1 << 64:
-            raise ConfigError(f"seed is {seed}: it must be a whole number from 0 to 2**64 - 1")
+        check_seed(seed)
         self._seed = seed
         self._download = download
         for document in self.documents[:-1]:

@@ -254,12 +254,29 @@ def test_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"rank": 2, "rank_of": {"nothing": 3}}, "matches no module"),
         ({"rank": 2, "dtype": "int8"}, "int8"),
         ({"rank": 2, "modules_to_save": "all"}, "differing"),
+        ({"rank": 2, "seed": -1}, "seed is -1"),
+        ({"rank": 2, "seed": 2**64}, "whole number"),
     ],
 )
 def test_requests_that_cannot_be_met(options: dict[str, Any], reason: str, tmp_path: Path) -> None:
     models(llama, tmp_path)
     with pytest.raises(ConfigError, match=reason):
         extract(tmp_path / "base", tmp_path / "tuned", tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_seed_keys_the_search_and_nothing_else(tmp_path: Path, *, exact: bool) -> None:
+    models(wide_llama, tmp_path, "proj")
+    held, errors = [], []
+    for number, seed in enumerate((0, 5, 5)):
+        out = tmp_path / f"out{number}"
+        report = extract(tmp_path / "base", tmp_path / "tuned", out, rank=4, exact=exact, seed=seed)
+        held.append((out / "adapter_model.safetensors").read_bytes())
+        errors.append([module["error"] for module in report.modules])
+        assert json.loads((out / "carrick.json").read_text())["seed"] == seed
+    assert held[1] == held[2]
+    assert (held[0] == held[1]) == exact
+    np.testing.assert_allclose(errors[1], errors[0], rtol=0.01)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,6 +290,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*command, "--json", "--force"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {module["rank"] for module in report["modules"]} == {2, 4}
+    assert main([*command, "--force", "--seed", "3"]) == 0
+    assert json.loads((tmp_path / "out" / "carrick.json").read_text())["seed"] == 3
+    capsys.readouterr()
     assert main([*command, "--rank-of", "broken"]) == 2
     assert "PATTERN=R" in capsys.readouterr().err
     assert main(command) == 2

@@ -17,7 +17,7 @@ from carrick.config import load
 from carrick.config.location import Location
 from carrick.config.model_ref import read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
-from carrick.config.reader import MAX_SEED
+from carrick.config.seed import check_seed
 from carrick.config.tree import ListNode, MapNode, Node, Scalar
 from carrick.config.yaml_text import read_text
 from carrick.documents import SUFFIX
@@ -182,8 +182,7 @@ def _summed(reports: list[AdapterReport]) -> AdapterReport:
 
 def _documents(config: Config, seed: int | None) -> list[Document]:
     """Read the documents in the order in which they run; a seed that is given goes before their own."""
-    if seed is not None and not 0 <= seed <= MAX_SEED:
-        raise ConfigError(f"seed is {seed}: it must be a whole number from 0 to 2**64 - 1")
+    check_seed(seed)
     documents = load(config, adapters=True)
     for document in documents:
         for key, what in _OF_CHECKPOINTS.items():

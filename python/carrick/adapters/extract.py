@@ -13,6 +13,7 @@ from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import find
 from carrick.config.dtypes import read_dtype
 from carrick.config.location import Location
+from carrick.config.seed import check_seed
 from carrick.config.tree import Scalar
 from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
@@ -41,6 +42,7 @@ def extract(
     modules_to_save: Literal["differing", "none"] = "differing",
     exact: bool = False,
     dtype: str | None = None,
+    seed: int = 0,
     memory: str | int | None = None,
     threads: int | None = None,
     force: bool = False,
@@ -71,6 +73,8 @@ def extract(
         hundredth of the best.
     dtype
         Element type of the output; by default that of the tuned model.
+    seed
+        Key of the random directions that the search for the leading ones begins with; `exact` needs none.
     memory, threads, force, download, progress
         As for :func:`carrick.merge`.
 
@@ -99,6 +103,7 @@ def extract(
     (['layers.0.q_proj'], 1)
     """
     check_request(rank, energy, rank_of or {}, modules_to_save)
+    check_seed(seed)
     target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
     check_replaceable(target, force=force)
     allowed, capped = budget(memory, container_limit(), memory_in_use())
@@ -114,6 +119,7 @@ def extract(
         ranks=_ranks(targets.matrices, rank, rank_of or {}),
         energy=energy,
         exact=exact,
+        seed=seed,
         dtype=None if dtype is None else read_dtype(Scalar(dtype, Location()), "dtype"),
     )
     engine = Engine(allowed, threads, "cpu", download, listener(progress))

@@ -99,7 +99,7 @@ def truncate(
         Take the whole spectrum from a Gram matrix in float64, rather than the leading directions alone, whose
         error stays within a hundredth of the best.
     seed
-        Key of random masks.
+        Key of random masks, and of the random directions that a search begins with.
 
     Raises
     ------

@@ -23,6 +23,7 @@ from carrick.config.model_ref import ModelRef, read_model_ref
 from carrick.config.objects import as_yaml, read_object
 from carrick.config.parameters import read_parameters
 from carrick.config.parts import read_parts
+from carrick.config.seed import MAX_SEED
 from carrick.config.stages import in_order
 from carrick.config.swap import read_layer_swap, read_roles
 from carrick.config.tree import MapNode, Node, as_choice, as_count, as_map, as_text, shown
@@ -31,8 +32,6 @@ from carrick.suggestions import nearest, nearest_name
 
 if TYPE_CHECKING:
     from carrick.methods import Method
-
-MAX_SEED = 2**64 - 1
 
 
 def load(

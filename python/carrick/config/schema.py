@@ -19,7 +19,7 @@ from carrick.config.keys import (
 )
 from carrick.config.model_ref import ADAPTER_PATH_KEYS, PATH_KEYS, REFERENCE_KEYS
 from carrick.config.parameters import LEVELS, Level
-from carrick.config.reader import MAX_SEED
+from carrick.config.seed import MAX_SEED
 from carrick.config.settings import CONDITION_KEYS
 
 if TYPE_CHECKING:

@@ -46,6 +46,8 @@ class Extraction:
         Rank of each matrix by its name; or the share of Σσ² that is kept.
     exact
         Take whole spectra.
+    seed
+        Key of the random directions otherwise.
     dtype
         Element type of the output, None for that of the tuned model's tensors.
     """
@@ -59,6 +61,7 @@ class Extraction:
         ranks: Mapping[str, int],
         energy: float | None,
         exact: bool,
+        seed: int,
         dtype: str | None,
     ) -> None:
         self.base = base
@@ -67,6 +70,7 @@ class Extraction:
         self.ranks = ranks
         self.energy = energy
         self.exact = exact
+        self.seed = seed
         self.dtype = dtype
         self.prefix = missing_prefix(tuned)
         self.turned = is_turned(base)
@@ -104,7 +108,7 @@ class Extraction:
             Cut(None if self.energy is not None else self.ranks[name], self.energy, self.turned)
             for name in self.targets.matrices
         ]
-        return truncate(self.files, jobs, cuts, engine, exact=self.exact)
+        return truncate(self.files, jobs, cuts, engine, exact=self.exact, seed=self.seed)
 
     def _pair(self, name: str) -> list[Input]:
         held = self.base.tensors[name]
@@ -210,6 +214,7 @@ class Extraction:
             "method": "extract",
             "energy": self.energy,
             "exact": self.exact,
+            "seed": self.seed,
             "inputs": [
                 {
                     "name": Path(model.ref).name,

@@ -53,6 +53,7 @@ def extract(  # noqa: PLR0917  (typer reads options from the signature)
         str | None,
         typer.Option(metavar="TYPE", help="Element type of the output; default: as the tuned model."),
     ] = None,
+    seed: Annotated[int, typer.Option(help="Key of the random directions that the search begins with.")] = 0,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What the engine may allocate; default 1GiB.")
     ] = None,
@@ -84,6 +85,7 @@ def extract(  # noqa: PLR0917  (typer reads options from the signature)
             modules_to_save=modules_to_save.value,
             exact=exact,
             dtype=dtype,
+            seed=seed,
             memory=memory,
             threads=threads,
             force=force,

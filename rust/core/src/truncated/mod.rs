@@ -79,8 +79,9 @@ struct Found {
     sigma: Vec<f64>,
 }
 
-/// Finds the factors. The matrix is used up: its place holds what the factors leave of it.
-pub fn truncate(mut matrix: Matrix, keep: Keep, route: Route, name: &str) -> Result<Factors> {
+/// Finds the factors. The matrix is used up: its place holds what the factors leave of it. `seed` and `name` key the
+/// random directions of the randomized route.
+pub fn truncate(mut matrix: Matrix, keep: Keep, route: Route, seed: u64, name: &str) -> Result<Factors> {
     let norm = norm(&matrix.data);
     if !norm.is_finite() {
         return Err(Error::tensor(name, "holds NaN or infinities, which have no decomposition"));
@@ -91,7 +92,7 @@ pub fn truncate(mut matrix: Matrix, keep: Keep, route: Route, name: &str) -> Res
         return Ok(Factors { rank: 0, b: vec![], a: vec![], sigma: vec![], error, norm, route });
     }
     let scale = bring_into_range(&mut matrix.data, norm);
-    let (found, route) = decompose(matrix.view(), norm / scale, keep, route, name)?;
+    let (found, route) = decompose(matrix.view(), norm / scale, keep, route, StreamKey::new(seed, 0, name), name)?;
     let rank = found.sigma.len();
     let error = residual(&mut matrix, &found) * scale / norm;
     let mut b = vec![0.0; rows * rank];
@@ -109,9 +110,16 @@ pub fn truncate(mut matrix: Matrix, keep: Keep, route: Route, name: &str) -> Res
 }
 
 /// By the route that was asked for, or the exact one where nearly all directions are wanted.
-fn decompose(matrix: MatRef<'_, f32>, norm: f64, keep: Keep, route: Route, name: &str) -> Result<(Found, Route)> {
+fn decompose(
+    matrix: MatRef<'_, f32>,
+    norm: f64,
+    keep: Keep,
+    route: Route,
+    key: StreamKey,
+    name: &str,
+) -> Result<(Found, Route)> {
     if route == Route::Randomized
-        && let Some(found) = randomized::leading(matrix, norm * norm, keep, StreamKey::new(0, 0, name), name)?
+        && let Some(found) = randomized::leading(matrix, norm * norm, keep, key, name)?
     {
         return Ok((found, Route::Randomized));
     }

@@ -78,7 +78,7 @@ fn both_routes_come_within_a_hundredth_of_the_best() {
             for rank in [1, 16, 60] {
                 let matrix = with_spectrum(rows, columns, &sigma, 7);
                 for route in [Route::Randomized, Route::Exact] {
-                    let factors = truncate(copy(&matrix), Keep::Rank(rank), route, name).unwrap();
+                    let factors = truncate(copy(&matrix), Keep::Rank(rank), route, 0, name).unwrap();
                     let (found, best) = (error(&matrix, &factors), best(&sigma, rank));
                     assert_eq!((factors.rank, factors.route), (rank, route), "{name}");
                     assert!(found <= 1.01 * best + 2e-6, "{name} {rows}×{columns} {rank} {route:?}: {found} {best}");
@@ -99,7 +99,7 @@ fn singular_values_lie_on_b_and_rows_of_a_are_orthonormal() {
     for (rows, columns) in [(200, 260), (260, 200)] {
         let matrix = with_spectrum(rows, columns, &sigma, 3);
         for route in [Route::Randomized, Route::Exact] {
-            let factors = truncate(copy(&matrix), Keep::Rank(10), route, "w").unwrap();
+            let factors = truncate(copy(&matrix), Keep::Rank(10), route, 0, "w").unwrap();
             for (j, (found, wanted)) in factors.sigma.iter().zip(&sigma).enumerate() {
                 assert!((found / wanted - 1.0).abs() < 1e-4, "{route:?} {j} {found}");
                 for k in 0..10 {
@@ -128,9 +128,9 @@ fn energy_keeps_as_few_directions_as_hold_it() {
                 sum >= energy * all * (1.0 - 1e-6)
             });
             let least = least.unwrap() + 1;
-            let exact = truncate(copy(&matrix), Keep::Energy(energy), Route::Exact, name).unwrap();
+            let exact = truncate(copy(&matrix), Keep::Energy(energy), Route::Exact, 0, name).unwrap();
             assert!(exact.rank.abs_diff(least) <= 1, "{name} {energy} {} {least}", exact.rank);
-            let factors = truncate(copy(&matrix), Keep::Energy(energy), Route::Randomized, name).unwrap();
+            let factors = truncate(copy(&matrix), Keep::Energy(energy), Route::Randomized, 0, name).unwrap();
             assert!(1.0 - factors.error.powi(2) >= energy - 1e-5, "{name} {energy} {}", factors.error);
             assert!(factors.rank >= least.saturating_sub(1), "{name} {energy}");
             assert!(factors.rank as f64 <= least as f64 * 1.05 + 2.0, "{name} {energy} {} {least}", factors.rank);
@@ -144,31 +144,32 @@ fn a_transposed_matrix_gives_factors_of_the_transpose() {
     let mut matrix = with_spectrum(120, 150, &sigma, 11);
     matrix.transposed = true;
     for route in [Route::Randomized, Route::Exact] {
-        let factors = truncate(copy(&matrix), Keep::Rank(8), route, "w").unwrap();
+        let factors = truncate(copy(&matrix), Keep::Rank(8), route, 0, "w").unwrap();
         assert_eq!((factors.b.len(), factors.a.len()), (150 * 8, 120 * 8));
         assert!(error(&matrix, &factors) <= 1.01 * best(&sigma, 8));
     }
 }
 
 #[test]
-fn the_same_matrix_gives_the_same_bits_and_other_names_other_starts() {
+fn the_same_matrix_gives_the_same_bits_and_other_names_and_seeds_other_starts() {
     let sigma: Vec<f64> = (0..200).map(|j| 1.0 / (1.0 + f64::from(j)).sqrt()).collect();
     let matrix = with_spectrum(200, 200, &sigma, 2);
-    let run = |name: &str| truncate(copy(&matrix), Keep::Rank(4), Route::Randomized, name).unwrap();
-    let (one, again, other) = (run("a"), run("a"), run("b"));
+    let run = |seed, name: &str| truncate(copy(&matrix), Keep::Rank(4), Route::Randomized, seed, name).unwrap();
+    let (one, again, other, later) = (run(0, "a"), run(0, "a"), run(0, "b"), run(1, "a"));
     assert_eq!((&one.a, &one.b), (&again.a, &again.b));
     assert_ne!(one.a, other.a);
+    assert_ne!(one.a, later.a);
 }
 
 #[test]
 fn zeros_have_rank_zero_and_rank_deficient_matrices_their_own() {
     let zero = Matrix { data: vec![0.0; 12], rows: 3, columns: 4, transposed: false };
-    let factors = truncate(zero, Keep::Rank(2), Route::Randomized, "w").unwrap();
+    let factors = truncate(zero, Keep::Rank(2), Route::Randomized, 0, "w").unwrap();
     assert_eq!((factors.rank, factors.error, factors.norm), (0, 0.0, 0.0));
     for (rows, columns) in [(100, 120), (120, 100)] {
         let matrix = with_spectrum(rows, columns, &[3.0, 2.0, 1.0], 9);
         for route in [Route::Randomized, Route::Exact] {
-            let factors = truncate(copy(&matrix), Keep::Rank(12), route, "w").unwrap();
+            let factors = truncate(copy(&matrix), Keep::Rank(12), route, 0, "w").unwrap();
             assert!((3..=12).contains(&factors.rank), "{}", factors.rank);
             assert!(error(&matrix, &factors) < 1e-6, "{route:?} {}", error(&matrix, &factors));
         }
@@ -179,7 +180,7 @@ fn zeros_have_rank_zero_and_rank_deficient_matrices_their_own() {
 fn what_is_not_finite_is_refused_by_name() {
     for bad in [f32::NAN, f32::INFINITY] {
         let matrix = Matrix { data: vec![1.0, bad, 0.0, 2.0], rows: 2, columns: 2, transposed: false };
-        let error = truncate(matrix, Keep::Rank(1), Route::Randomized, "h.0.w").unwrap_err();
+        let error = truncate(matrix, Keep::Rank(1), Route::Randomized, 0, "h.0.w").unwrap_err();
         assert!(error.to_string().contains("h.0.w"), "{error}");
     }
 }
@@ -191,7 +192,7 @@ fn tiny_and_huge_elements_keep_their_relative_error() {
     for power in [-100, -60, 60, 100] {
         let data = plain.data.iter().map(|x| x * 2f32.powi(power)).collect();
         let matrix = Matrix { data, ..plain };
-        let factors = truncate(copy(&matrix), Keep::Rank(10), Route::Randomized, "w").unwrap();
+        let factors = truncate(copy(&matrix), Keep::Rank(10), Route::Randomized, 0, "w").unwrap();
         assert!((error(&matrix, &factors) / best(&sigma, 10) - 1.0).abs() < 0.01, "{power}");
     }
 }
@@ -204,7 +205,7 @@ proptest! {
         let sigma: Vec<f64> = (0..size).map(|j| 1.0 / (1.0 + j as f64)).collect();
         let matrix = with_spectrum(rows, columns, &sigma, seed);
         for route in [Route::Randomized, Route::Exact] {
-            let factors = truncate(copy(&matrix), Keep::Rank(rank), route, "w").unwrap();
+            let factors = truncate(copy(&matrix), Keep::Rank(rank), route, 0, "w").unwrap();
             prop_assert_eq!(factors.rank, rank.min(size));
             prop_assert!(error(&matrix, &factors) <= 1.01 * best(&sigma, rank) + 1e-6);
         }

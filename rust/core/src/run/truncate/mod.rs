@@ -214,7 +214,7 @@ impl Sink for Matrices<'_> {
         let (rows, columns) = sides(planned);
         let data = std::mem::take(&mut *lock(&self.matrices[job]));
         let matrix = Matrix { data, rows: rows as usize, columns: columns as usize, transposed: wanted.transposed };
-        let found = truncate(matrix, wanted.keep, self.request.route, &planned.name)?;
+        let found = truncate(matrix, wanted.keep, self.request.route, self.plan.seed, &planned.name)?;
         let (rows, columns) = if wanted.transposed { (columns, rows) } else { (rows, columns) };
         self.file.add(&format!("{job}.b"), [rows, found.rank as u64], &found.b)?;
         self.file.add(&format!("{job}.a"), [found.rank as u64, columns], &found.a)?;
