@@ -144,6 +144,7 @@ pub fn sum_weighted<R: Real>(
     weights: &[R],
     divisor: Option<R>,
 ) {
+    assert!(vectors.len() == weights.len(), "a weight for each vector");
     match (vectors, weights) {
         ([], _) => sum_weighted_of(level, sum, weight, [], [], divisor),
         ([a], &[k]) => sum_weighted_of(level, sum, weight, [a.as_ref()], [k], divisor),

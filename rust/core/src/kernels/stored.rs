@@ -242,10 +242,17 @@ mod tests {
     use crate::kernels::random::drop_rescale;
     use proptest::prelude::*;
 
-    const N: usize = 3;
+    /// Models at the most.
+    const MOST: usize = 5;
 
     /// The merge step by step, and whether everything in it was finite.
-    fn by_steps(level: Level, dtype: Dtype, block: &Block<'_, f32, N>, belows: [u64; N], out: &mut [u8]) -> bool {
+    fn by_steps<const N: usize>(
+        level: Level,
+        dtype: Dtype,
+        block: &Block<'_, f32, N>,
+        belows: [u64; MOST],
+        out: &mut [u8],
+    ) -> bool {
         let len = out.len() / dtype.size();
         let (mut base, mut merged) = (vec![0f32; len], vec![0f32; len]);
         f32::load(level, dtype, block.base, &mut base);
@@ -271,43 +278,98 @@ mod tests {
         ]
     }
 
-    proptest! {
-        #[test]
-        fn it_merges_as_the_steps_do(
-            entries in prop::collection::vec(([values(), values(), values(), values()], any::<[u32; N]>()), 0..150),
-            finite in any::<bool>(), random in any::<bool>(), wide in any::<bool>(), divides in any::<bool>(),
-            belows in prop::array::uniform3(prop_oneof![Just(0u64), Just(1 << 32), 0..(1u64 << 32)]),
-            weights in prop::array::uniform3(prop_oneof![Just(1.0f32), Just(0.5), Just(0.0), -2f32..2.0]),
-            low in 0u32..0x4000_0000, zero in prop_oneof![Just(1f32), Just(0.0), Just(-1.0)], lambda in -2f32..2.0,
-        ) {
-            let dtype = if wide { Dtype::F32 } else { Dtype::BF16 };
-            let bytes = |input: usize| -> Vec<u8> {
-                let tame = |x: f32| if finite && (x.is_nan() || x.abs() >= 1e3) { 1.5 } else { x };
-                let values: Vec<f32> = entries.iter().map(|(x, _)| tame(x[input])).collect();
-                let mut bytes = vec![0; values.len() * dtype.size()];
-                f32::store(Level::SCALAR, dtype, &values, &mut bytes);
-                bytes
-            };
-            let (base, models) = (bytes(0), [bytes(1), bytes(2), bytes(3)]);
-            let numbers: [Vec<u32>; N] = std::array::from_fn(|i| entries.iter().map(|(_, numbers)| numbers[i]).collect());
-            let drops = std::array::from_fn(|i| RandomDrop::new(belows[i], 1.0 + weights[i].abs()));
-            let low = if random { 0 } else { low };
-            let block = Block {
-                base: &base,
-                models: std::array::from_fn(|i| &models[i][..]),
-                numbers: std::array::from_fn(|i| if random { &numbers[i][..] } else { &[][..] }),
-                drops: if random { Drops::Random(drops) } else { Drops::Smallest },
-                voters: weights.map(|weight| Voter { low, weight, factor: 1.0, share: weight }),
-                zero, divides, lambda,
+    /// One merge, but for the count of its models.
+    #[derive(Clone, Debug)]
+    struct Case {
+        dtype: Dtype,
+        /// The base and the models, as they are stored.
+        stored: Vec<Vec<u8>>,
+        numbers: Vec<Vec<u32>>,
+        belows: [u64; MOST],
+        random: bool,
+        voters: [Voter<f32>; MOST],
+        zero: f32,
+        divides: bool,
+        lambda: f32,
+    }
+
+    impl Case {
+        fn check<const N: usize>(&self) -> Result<(), TestCaseError> {
+            let drops = std::array::from_fn(|i| RandomDrop::new(self.belows[i], 1.0 + self.voters[i].weight.abs()));
+            let block = Block::<'_, f32, N> {
+                base: &self.stored[0],
+                models: std::array::from_fn(|i| &self.stored[i + 1][..]),
+                numbers: std::array::from_fn(|i| if self.random { &self.numbers[i][..] } else { &[][..] }),
+                drops: if self.random { Drops::Random(drops) } else { Drops::Smallest },
+                voters: std::array::from_fn(|i| self.voters[i]),
+                zero: self.zero,
+                divides: self.divides,
+                lambda: self.lambda,
             };
             for level in Level::available() {
-                let (mut expected, mut found) = (vec![0; base.len()], vec![0; base.len()]);
-                let all_finite = by_steps(level, dtype, &block, belows, &mut expected);
-                let merged = block.merge(level, dtype, &mut found);
-                prop_assert_eq!(merged, all_finite, "{:?}", level);
+                let (mut expected, mut found) = (self.stored[0].clone(), self.stored[0].clone());
+                let all_finite = by_steps(level, self.dtype, &block, self.belows, &mut expected);
+                let merged = block.merge(level, self.dtype, &mut found);
+                prop_assert_eq!(merged, all_finite, "{:?}, {} models", level, N);
                 if merged {
-                    prop_assert_eq!(&found, &expected, "{:?}", level);
+                    prop_assert_eq!(&found, &expected, "{:?}, {} models", level, N);
                 }
+            }
+            Ok(())
+        }
+    }
+
+    fn voters(random: bool) -> impl Strategy<Value = [Voter<f32>; MOST]> {
+        let factor = || prop_oneof![Just(1.0f32), Just(0.5), Just(0.0), -2f32..2.0];
+        let voter = (0u32..0x4000_0000, factor(), factor(), factor());
+        let low = move |low| if random { 0 } else { low };
+        prop::array::uniform5(voter.prop_map(move |(key, weight, factor, share)| Voter {
+            low: low(key),
+            weight,
+            factor,
+            share,
+        }))
+    }
+
+    fn case() -> impl Strategy<Value = Case> {
+        let entry = (prop::array::uniform6(values()), any::<[u32; MOST]>());
+        let below = prop_oneof![Just(0u64), Just(1 << 32), 0..(1u64 << 32)];
+        let ways = (any::<bool>(), any::<bool>(), any::<bool>());
+        let numbers = (prop_oneof![Just(1f32), Just(0.0), Just(-1.0)], -2f32..2.0);
+        let settings = any::<bool>().prop_flat_map(|random| (Just(random), voters(random)));
+        (prop::collection::vec(entry, 0..150), ways, settings, prop::array::uniform5(below), numbers).prop_map(
+            |(entries, (finite, wide, divides), (random, voters), belows, (zero, lambda))| {
+                let dtype = if wide { Dtype::F32 } else { Dtype::BF16 };
+                let tame = |x: f32| if finite && (x.is_nan() || x.abs() >= 1e3) { 1.5 } else { x };
+                let bytes = |input: usize| {
+                    let values: Vec<f32> = entries.iter().map(|(x, _)| tame(x[input])).collect();
+                    let mut bytes = vec![0; values.len() * dtype.size()];
+                    f32::store(Level::SCALAR, dtype, &values, &mut bytes);
+                    bytes
+                };
+                Case {
+                    dtype,
+                    stored: (0..=MOST).map(bytes).collect(),
+                    numbers: (0..MOST).map(|i| entries.iter().map(|(_, numbers)| numbers[i]).collect()).collect(),
+                    belows,
+                    random,
+                    voters,
+                    zero,
+                    divides,
+                    lambda,
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn it_merges_as_the_steps_do(case in case(), models in 2usize..=MOST) {
+            match models {
+                2 => case.check::<2>()?,
+                3 => case.check::<3>()?,
+                4 => case.check::<4>()?,
+                _ => case.check::<5>()?,
             }
         }
     }

@@ -1,6 +1,7 @@
 //! From the jobs of a plan to operations that can run.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::described::{Described, Factors};
@@ -15,7 +16,7 @@ use crate::methods::operation::{Operation, Origin, Stored, Tensor, Tiling};
 use crate::methods::options::Options;
 use crate::methods::steps::{Step, StepOperation};
 use crate::methods::table::{Family, Method};
-use crate::methods::task_vector::{Domain, Majority, Recipe, TaskVector};
+use crate::methods::task_vector::{Domain, Majority, Member, Recipe, TaskVector};
 use crate::methods::weighted::Weighted;
 use crate::methods::{self, model_stock, nuslerp, slerp};
 use crate::plan::{Data, Input, Job};
@@ -276,8 +277,8 @@ fn task_vectors<'a, R: Scan + Element>(
 ) -> Result<()> {
     let mut by_name = members.to_vec();
     by_name.sort_by(|&a, &b| jobs[a].name.as_bytes().cmp(jobs[b].name.as_bytes()));
-    let mut tensors = Vec::new();
-    let mut recipes = Vec::new();
+    let mut tensors: Vec<Arc<Tensor<'a>>> = Vec::new();
+    let mut recipes: Vec<Arc<Recipe>> = Vec::new();
     for &index in &by_name {
         let job = &jobs[index];
         let made = tensor(job, sources, settings.level)?;
@@ -288,8 +289,12 @@ fn task_vectors<'a, R: Scan + Element>(
         recipes.push(Arc::new(Recipe::parse(method, job)?));
     }
     let Some(first) = recipes.first() else { return Ok(()) };
-    let domain = |recipe: &Recipe, tensors: Vec<Arc<Tensor<'a>>>| {
-        Domain::<R>::new(settings.level, settings.tile, settings.max_listed, recipe, tensors).map(Arc::new)
+    let domain = |places: Range<usize>| {
+        let recipe = &recipes[places.start];
+        let member =
+            |place: usize| Member { tensor: Arc::clone(&tensors[place]), recipe: Arc::clone(&recipes[place]) };
+        let members = places.map(member).collect();
+        Domain::<R>::new(settings.level, settings.tile, settings.max_listed, recipe, members).map(Arc::new)
     };
     let shared = if first.whole_model_trim {
         let same = |recipe: &Arc<Recipe>| {
@@ -304,7 +309,7 @@ fn task_vectors<'a, R: Scan + Element>(
                 "its density differs: a trim over the whole model has one for each model",
             ));
         }
-        Some(domain(first, tensors.clone())?)
+        Some(domain(0..tensors.len())?)
     } else {
         None
     };
@@ -312,7 +317,7 @@ fn task_vectors<'a, R: Scan + Element>(
         let (tensor, recipe) = (Arc::clone(&tensors[place]), Arc::clone(&recipes[place]));
         let (domain, member) = match &shared {
             Some(domain) => (Arc::clone(domain), place),
-            None => (domain(&recipe, vec![Arc::clone(&tensor)])?, 0),
+            None => (domain(place..place + 1)?, 0),
         };
         let operation =
             TaskVector::new(settings.level, settings.seed, tensor, recipe, domain, member, Arc::clone(majority));

@@ -16,6 +16,10 @@ pub trait Element: Real {
     fn load_delta(level: Level, dtype: Dtype, bytes: &[u8], base: &[Self], out: &mut [Self]) -> bool;
     /// Encodes `values`, rounding once to nearest even. Says whether any code is infinite or NaN.
     fn store(level: Level, dtype: Dtype, values: &[Self], out: &mut [u8]) -> bool;
+    /// Whether [`merge_stored`](Self::merge_stored) knows a type.
+    fn merges_stored(_: Dtype) -> bool {
+        false
+    }
     /// Merges stored entries in one go; false, with `out` undefined, where the steps have to be taken one by one.
     fn merge_stored<const N: usize>(_: Level, _: Dtype, _: &Block<'_, Self, N>, _: &mut [u8]) -> bool {
         false
@@ -81,6 +85,10 @@ impl Element for f32 {
             Dtype::F8E5M2 => store_e5m2(level, values, out),
             _ => unreachable!("no arithmetic on {dtype}"),
         }
+    }
+
+    fn merges_stored(dtype: Dtype) -> bool {
+        matches!(dtype, Dtype::BF16 | Dtype::F32)
     }
 
     fn merge_stored<const N: usize>(level: Level, dtype: Dtype, block: &Block<'_, Self, N>, out: &mut [u8]) -> bool {

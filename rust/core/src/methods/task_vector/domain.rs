@@ -50,15 +50,25 @@ impl<R: Real> Search<R> {
     }
 }
 
+/// A tensor of a domain, and how its inputs become task vectors: what is one already differs from tensor to tensor.
+pub struct Member<'a> {
+    pub tensor: Arc<Tensor<'a>>,
+    pub recipe: Arc<Recipe>,
+}
+
+impl Member<'_> {
+    /// Whether the base is to be taken away from a model.
+    fn subtracts(&self, model: usize) -> bool {
+        self.recipe.based && !self.recipe.models[model].delta
+    }
+}
+
 pub struct Domain<'a, R: Real> {
     level: Level,
     tile: u64,
-    /// For each model, whether the base is to be taken away from it.
-    subtracts: Vec<bool>,
-    based: bool,
     /// Neighbouring entries that are sampled together.
     run: u64,
-    members: Vec<Arc<Tensor<'a>>>,
+    members: Vec<Member<'a>>,
     /// Position of each member's first entry, and the total behind the last.
     starts: Vec<u64>,
     /// Number of each member's first tile, and the count behind the last.
@@ -69,35 +79,33 @@ pub struct Domain<'a, R: Real> {
 }
 
 impl<'a, R: Scan + Element> Domain<'a, R> {
-    /// `members` in the order of their positions: names in byte order.
+    /// `members` in the order of their positions: names in byte order. What they drop is the same for all.
     pub fn new(
         level: Level,
         tile: u64,
         max_listed: usize,
         recipe: &Recipe,
-        members: Vec<Arc<Tensor<'a>>>,
+        members: Vec<Member<'a>>,
     ) -> Result<Self> {
         let (mut starts, mut first_tiles, mut total, mut tiles) = (Vec::new(), Vec::new(), 0, 0);
-        for member in &members {
-            if member.inputs.len() != recipe.input(recipe.models.len()) {
-                return Err(Error::tensor(member.name, "a trim over the whole model needs every model to have it"));
+        for Member { tensor, .. } in &members {
+            if tensor.inputs.len() != recipe.input(recipe.models.len()) {
+                return Err(Error::tensor(tensor.name, "a trim over the whole model needs every model to have it"));
             }
             starts.push(total);
             first_tiles.push(tiles);
-            total += member.elements;
-            tiles += member.elements.div_ceil(tile);
+            total += tensor.elements;
+            tiles += tensor.elements.div_ceil(tile);
         }
         starts.push(total);
         first_tiles.push(tiles);
         let trims = matches!(recipe.drop, Drop::Trim | Drop::Window);
         let models = if trims { recipe.models.len() } else { 0 };
         let count = || AtomicUsize::new(members.len());
-        let computed = members.iter().any(|member| member.is_computed());
+        let computed = members.iter().any(|member| member.tensor.is_computed());
         Ok(Self {
             level,
             tile,
-            subtracts: recipe.models.iter().map(|model| recipe.based && !model.delta).collect(),
-            based: recipe.based,
             run: if computed { COMPUTED_RUN } else { RUN },
             searches: (0..models).map(|model| Search::new(recipe, model, total, tiles, max_listed)).collect(),
             unsampled: count(),
@@ -151,10 +159,10 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         for run in 0..runs {
             let place = (u128::from(total) * (2 * u128::from(run) + 1) / (2 * u128::from(runs))) as u64;
             let member = self.starts.partition_point(|&start| start <= place) - 1;
-            let (tensor, within) = (&self.members[member], place - self.starts[member]);
-            let end = (within + self.run).min(tensor.elements);
+            let within = place - self.starts[member];
+            let end = (within + self.run).min(self.members[member].tensor.elements);
             let range = end.saturating_sub(self.run)..end;
-            self.deltas(tensor, model, range, buffers, &mut |_, x: &[R]| {
+            self.deltas(member, model, range, buffers, &mut |_, x: &[R]| {
                 keys.extend(x.iter().map(|x| x.key()));
             })?;
         }
@@ -173,14 +181,16 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
 
     /// Whether the entries of a member can be scanned as they are stored.
     pub fn scans_stored(&self, member: usize) -> bool {
-        let inputs = &self.members[member].inputs;
+        let member = &self.members[member];
+        let inputs = &member.tensor.inputs;
         let alike = inputs.iter().all(|input| input.dtype == inputs[0].dtype);
-        alike && self.subtracts.iter().all(|&subtracts| subtracts) && R::scans_stored(self.level, inputs[0].dtype)
+        let all = (0..self.searches.len()).all(|model| member.subtracts(model));
+        alike && all && R::scans_stored(self.level, inputs[0].dtype)
     }
 
     /// The same of entries as they are stored.
     pub fn scan_stored(&self, member: usize, model: usize, at: u64, stored: Stored<'_>, keys: &mut Vec<R::Bits>) {
-        let dtype = self.members[member].inputs[0].dtype;
+        let dtype = self.members[member].tensor.inputs[0].dtype;
         let len = stored.tuned.len() / dtype.size();
         keys.resize(keys.len().max(len + SLACK), <R::Bits as crate::kernels::real::Key>::ZERO);
         let tile = self.first_tiles[member] + at / self.tile;
@@ -206,17 +216,18 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
     /// Hands out the deltas of one model over a range, block by block.
     fn deltas(
         &self,
-        tensor: &Tensor<'_>,
+        member: usize,
         model: usize,
         range: Range<u64>,
         buffers: &mut Buffers,
         each: &mut dyn FnMut(u64, &[R]),
     ) -> Result<()> {
-        let input = model + usize::from(self.based);
+        let member = &self.members[member];
+        let (tensor, input) = (&member.tensor, member.recipe.input(model));
         let dtype = tensor.inputs[input].dtype;
         let (mut b, mut x) = ([R::ZERO; BLOCK], [R::ZERO; BLOCK]);
         let places = (range.start..).step_by(BLOCK);
-        if !self.subtracts[model] {
+        if !member.subtracts(model) {
             let tuned = tensor.read_one(input, &range, buffers)?;
             for (at, tuned) in places.zip(tuned.chunks(BLOCK * dtype.size())) {
                 let x = &mut x[..tuned.len() / dtype.size()];
@@ -249,10 +260,10 @@ impl<R: Scan + Element> Entries<R> for Reader<'_, '_, R> {
     fn visit(&mut self, tile: u64, each: &mut dyn FnMut(u64, &[R])) -> Result<()> {
         let domain = self.domain;
         let member = domain.first_tiles.partition_point(|&first| first <= tile) - 1;
-        let (tensor, start) = (&domain.members[member], (tile - domain.first_tiles[member]) * domain.tile);
-        let range = start..(start + domain.tile).min(tensor.elements);
+        let start = (tile - domain.first_tiles[member]) * domain.tile;
+        let range = start..(start + domain.tile).min(domain.members[member].tensor.elements);
         let first = domain.starts[member];
-        domain.deltas(tensor, self.model, range, self.buffers, &mut |at, x| each(first + at, x))
+        domain.deltas(member, self.model, range, self.buffers, &mut |at, x| each(first + at, x))
     }
 
     fn tiles(&self) -> u64 {

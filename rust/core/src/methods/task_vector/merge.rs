@@ -130,7 +130,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         let (operation, len) = (self.operation, self.len);
         let (recipe, dtype) = (&operation.recipe, operation.tensor.dtype);
         let alike = operation.tensor.inputs.iter().all(|input| input.dtype == dtype);
-        if !alike || !recipe.based || recipe.models.iter().any(|model| model.delta) {
+        if !alike || !R::merges_stored(dtype) || !recipe.based || recipe.models.iter().any(|model| model.delta) {
             return false;
         }
         let Some((voters, zero, divides)) = self.voters::<N>(at) else { return false };
@@ -154,6 +154,11 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         let (operation, len, block) = (self.operation, self.len, self.block);
         if operation.droppers.iter().all(|dropper| matches!(dropper, Dropper::Trim(_))) {
             return Some(Drops::Smallest);
+        }
+        let tosses =
+            |dropper: &Dropper<R>| matches!(dropper, Dropper::Keep | Dropper::DropAll | Dropper::Random { .. });
+        if !operation.droppers.iter().all(tosses) {
+            return None;
         }
         self.numbers.resize(block * N, 0);
         let mut drops = [RandomDrop::new(0, R::ZERO); N];
@@ -229,7 +234,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
     }
 
     /// base + λ · what is merged of the deltas at `at`.
-    pub fn merge(&mut self, at: u64) {
+    fn merge(&mut self, at: u64) {
         let merged = match self.operation.recipe.models.len() {
             1 => self.merge_at_once::<1>(at),
             2 => self.merge_at_once::<2>(at),
@@ -368,10 +373,9 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         }
     }
 
-    /// Stores the block at the front of `out`.
-    pub fn store(&mut self, out: &mut [u8]) -> Counts {
+    /// Stores the block.
+    fn store(&mut self, out: &mut [u8]) -> Counts {
         let dtype = self.operation.tensor.dtype;
-        let out = &mut out[..self.len * dtype.size()];
         let merged = &mut self.merged[..self.len];
         if let Some(nan) = &self.nan {
             merged.iter_mut().zip(nan).filter(|(_, nan)| **nan).for_each(|(x, _)| *x = R::NAN);

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use domain::Domain;
+pub use domain::{Domain, Member};
 pub use majority::Majority;
 pub use recipe::Recipe;
 
@@ -129,7 +129,7 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
             ),
             _ => {}
         }
-        self.droppers[model].apply(self.level, at, x, space);
+        self.droppers[model].apply(self.level, model, at, x, space);
         if let Some(factors) = self.factors.get() {
             crate::kernels::combine::scale(self.level, x, factors[model]);
         }
