@@ -89,8 +89,10 @@ def parameters_of(draw: st.DrawFn, method: str) -> dict[str, Any]:
 
 
 @st.composite
-def task_vector_cases(draw: st.DrawFn, method: str, options: dict[str, list[Any]]) -> Case:
-    """A base and one to four models; each option drawn from the values that it is given."""
+def task_vector_cases(
+    draw: st.DrawFn, method: str, options: dict[str, list[Any]], counts: tuple[int, int] = (1, 4)
+) -> Case:
+    """A base and models, as few and as many as `counts` says; each option drawn from the values that it is given."""
     drawn = {key: draw(st.sampled_from(values)) for key, values in options.items()}
     # A measured ratio of norms means nothing among NaN and Inf, nor a rank among bits of two precisions.
     rescale = drawn.get("rescale", "false")
@@ -98,6 +100,6 @@ def task_vector_cases(draw: st.DrawFn, method: str, options: dict[str, list[Any]
     whole = drawn.get("trim_scope") == "model" or drawn.get("variant") in ("paper", "reference")
     special = draw(st.booleans()) and not measured
     floats = tuple(name for name in FLOATS if name != "F64") if whole else FLOATS
-    base, *rest = draw(models(draw(st.integers(2, 5)), special, floats))
+    base, *rest = draw(models(1 + draw(st.integers(*counts)), special, floats))
     parameters = [parameters_of(draw, method) for _ in rest]
     return Case(method, rest, base, parameters, drawn, draw(st.integers(0, 2**64 - 1)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from methods import engine
@@ -55,6 +55,18 @@ def test_defaults(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("method", TASK_VECTOR)
 def test_all_options(method: str, tmp_path: Path) -> None:
     @given(task_vector_cases(method, OPTIONS[method]))
+    def holds(case: Any) -> None:
+        check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+    holds()
+
+
+@pytest.mark.parametrize("method", ["ties", "dare_ties", "breadcrumbs_ties", "della"])
+def test_many_models(method: str, tmp_path: Path) -> None:
+    """Up to six go through in one go, and more in steps."""
+
+    @settings(max_examples=30)
+    @given(task_vector_cases(method, {}, (5, 8)))
     def holds(case: Any) -> None:
         check(engine.run(case, tmp_path / "run"), case.expected(), case)
 
