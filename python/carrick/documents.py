@@ -15,7 +15,7 @@ from carrick.checkpoints import Checkpoint, find
 from carrick.config import load
 from carrick.config.seed import check_seed
 from carrick.errors import ConfigError, PlanError
-from carrick.output_folder import check_replaceable
+from carrick.output_folder import check_replaceable, put_in_place
 from carrick.plan import DEFAULT_SHARD_SIZE, Plan, build_plan, planned_checkpoint
 from carrick.plan.output import check_output_of_plan
 
@@ -56,8 +56,6 @@ class Series:
         check_seed(seed)
         self._seed = seed
         self._download = download
-        for document in self.documents[:-1]:
-            _check_name(document)
 
     @property
     def folder(self) -> Path:
@@ -121,10 +119,7 @@ class Series:
         """Delete the intermediates, or move them beside the output."""
         if keep:
             for document in self.documents[:-1]:
-                target = self.kept_place(document)
-                if target.exists():
-                    shutil.rmtree(target)
-                self.place(document).rename(target)
+                put_in_place(self.place(document), self.kept_place(document))
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _mark(self, document: Document) -> Path:
@@ -139,14 +134,6 @@ class Series:
             seed=self._seed,
             download=self._download,
             intermediates=intermediates,
-        )
-
-
-def _check_name(document: Document) -> None:
-    name = str(document.name)
-    if name in {"", ".", ".."} or "/" in name or "\\" in name or "\0" in name:
-        raise ConfigError(
-            f"name {name!r} of an intermediate model is no plain folder name: leave out slashes"
         )
 
 

@@ -143,11 +143,13 @@ def merge(
 
         configured.refuse_for_adapters(shard_size=shard_size, hash_inputs=hash_inputs)
         how = Engine(allowed, threads, download=download, progress=listener(progress))
+        asked: dict[str, Any] = {"seed": seed, "force": force, "keep": keep_intermediates}
         if dry_run:
-            return configured.report_of(configured.plan_configured(config, target, how, seed=seed), target)
-        return configured.merge_configured(
-            config, target, how, seed=seed, force=force, keep=keep_intermediates
-        )
+            made = configured.report_of(configured.plan_configured(config, target, how, **asked), target)
+        else:
+            made = configured.merge_configured(config, target, how, **asked)
+        made.notes += [capped] if capped else []
+        return made
     report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
     run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from carrick.errors import PlanError
 
 _SIGNS_OF_A_MODEL = ("config.json", "carrick.json", "*.safetensors")
+
+
+def put_in_place(made: Path, place: Path) -> None:
+    """Rename a finished folder to its place; what stands there goes, of a link the link alone."""
+    if place.is_symlink():
+        place.unlink()
+    elif place.exists():
+        shutil.rmtree(place)
+    made.rename(place)
 
 
 def check_replaceable(out: Path, *, force: bool) -> None:

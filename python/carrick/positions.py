@@ -6,6 +6,7 @@ from typing import Any
 
 _LEARNT = ("position_embeddings", "wpe", "embed_positions")
 _USUAL = 512
+_UNSTATED = 10**20
 
 
 def learnt_positions(model: Any) -> int | None:
@@ -30,17 +31,19 @@ def learnt_positions(model: Any) -> int | None:
     return declared if table.padding_idx is None else declared - table.padding_idx - 1
 
 
-def most_tokens(model: Any) -> int:
-    """Tokens of the longest text that a model is meant for; 512 where it does not say.
-
-    Its tokenizer states it too, unless `model_max_length` was left out: then it says 10³⁰.
+def most_tokens(model: Any, tokenizer: Any) -> int:
+    """Tokens of the longest text that a model and its tokenizer are meant for; 512 where neither says.
 
     Parameters
     ----------
     model
         A transformers model.
+    tokenizer
+        Its tokenizer, whose `model_max_length` is 10³⁰ where it states none.
     """
-    return learnt_positions(model) or _declared(model) or _USUAL
+    of_model = learnt_positions(model) or _declared(model)
+    of_tokenizer = tokenizer.model_max_length if tokenizer.model_max_length < _UNSTATED else None
+    return min((length for length in (of_model, of_tokenizer) if length is not None), default=_USUAL)
 
 
 def _declared(model: Any) -> int | None:

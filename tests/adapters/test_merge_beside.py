@@ -140,6 +140,22 @@ def test_what_merge_needs(pair, tmp_path):
     refused("'merg' is none", folders, modules_to_save="merg", base=base)
 
 
+def test_adapters_on_the_base_are_not_passed_over(tmp_path):
+    folders = []
+    for seed in range(2):
+        one = lora(seed)
+        one.settings["modules_to_save"] = ["lm_head"]
+        one.more["lm_head.weight"] = np.ones((5, 17), np.float32)
+        folders.append(one.write(tmp_path / str(seed)))
+    base = write_model(tmp_path / "base", {"lm_head.weight": np.ones((5, 17), np.float32)})
+    chat = lora(2).write(tmp_path / "chat")
+    asked = {"base": f"{base}+{chat}:0.5", "modules_to_save": "merge"}
+    with pytest.raises(PlanError) as caught:
+        merge(folders, tmp_path / "out", **asked)
+    assert f"`carrick adapters apply {base} {chat}:0.5 -o MODEL`" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_base_lacks_the_tensor(pair, tmp_path):
     made, _, folders = pair("saved")
     base = {k: np.ascontiguousarray(t) for k, t in made[0].base.items() if k != "lm_head.weight"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
+import numpy as np
 import pytest
 
 import carrick
@@ -11,7 +13,7 @@ from adapters.merging import FILE, SHAPES, lora
 from carrick import _core
 from carrick.adapters import merge
 from carrick.cli import main
-from oracles.files import read_file
+from oracles.files import read_file, write_model
 
 RANKS = (2, 3, 4)
 
@@ -120,6 +122,72 @@ def test_an_intermediate_is_not_kept_where_an_input_lies(three, tmp_path):
     assert (tmp_path / "out" / FILE).read_bytes() == (tmp_path / "expected" / FILE).read_bytes()
 
 
+def test_an_intermediate_is_not_kept_over_a_base_that_is_a_file(three, tmp_path):
+    base = write_model(tmp_path / "llama", {"lm_head.weight": np.ones((5, 17), np.float32)})
+    outer, inner = documents(three)
+    outer["models"][0]["model"] = inner["name"] = "llama"
+    outer["base_model"] = str(base / "model.safetensors")
+    with pytest.raises(carrick.ConfigError, match=r"`llama` would be kept at .*llama, where an input lies"):
+        carrick.merge([inner, outer], tmp_path / "out", keep_intermediates=True, force=True)
+    assert (base / "model.safetensors").is_file()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_link_where_an_intermediate_is_kept_is_replaced_and_not_followed(three, tmp_path):
+    elsewhere = lora(7).write(tmp_path / "elsewhere")
+    before = {path: path.read_bytes() for path in elsewhere.iterdir()}
+    (tmp_path / "west").symlink_to(elsewhere)
+    carrick.merge(written(tmp_path, documents(three)), tmp_path / "out", keep_intermediates=True, force=True)
+    merge(three[:2], tmp_path / "expected")
+    assert not (tmp_path / "west").is_symlink()
+    assert (tmp_path / "west" / FILE).read_bytes() == (tmp_path / "expected" / FILE).read_bytes()
+    assert {path: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+
+def test_what_an_earlier_document_reads_is_no_output(three, tmp_path):
+    """Nor a folder that holds it, even where the last document reads nothing of it."""
+    save = tmp_path / "save"
+    inner, before = lora(9).write(save / "inner"), lora(8).write(save)
+    kept = {path: path.read_bytes() for path in save.rglob("*") if path.is_file()}
+    assert inner.parent == before
+    config = documents([str(inner), *three[1:]])
+    with pytest.raises(
+        carrick.PlanError, match=r"save: the input .*inner.* lies in it and would be replaced"
+    ):
+        carrick.merge(config, save, force=True)
+    with pytest.raises(
+        carrick.PlanError, match=r"save: the input .*inner.* lies in it and would be replaced"
+    ):
+        carrick.plan(config, save)
+    assert {path: path.read_bytes() for path in save.rglob("*") if path.is_file()} == kept
+
+
+def test_a_dry_run_refuses_what_the_run_refuses(three, tmp_path, monkeypatch):
+    config = written(tmp_path, documents(three))
+    (tmp_path / "west").mkdir()
+    (tmp_path / "west" / "thesis.tex").write_text("years")
+
+    def refused(words, **options):
+        for dry_run in (True, False):
+            with pytest.raises(carrick.PlanError, match=words):
+                carrick.merge(config, tmp_path / "out", dry_run=dry_run, **options)
+            assert not (tmp_path / "out").exists()
+
+    refused("west exists already", keep_intermediates=True)
+    refused("west holds no model", keep_intermediates=True, force=True)
+    monkeypatch.setattr(importlib.import_module("carrick.plan.output"), "free_bytes", lambda _: 1000)
+    refused("0.00 GB are free")
+
+
+def test_the_limit_of_a_container_is_noted(three, tmp_path, monkeypatch):
+    module = importlib.import_module("carrick.merge")  # of the package's names it is the function's
+    monkeypatch.setattr(module, "container_limit", lambda: 300 << 20)
+    monkeypatch.setattr(module, "memory_in_use", lambda: 0)
+    for dry_run in (True, False):
+        report = carrick.merge(documents(three), tmp_path / "out", dry_run=dry_run)
+        assert any("container" in note for note in report.notes), report.notes
+
+
 def test_a_mistake_in_the_last_document_costs_nothing(three, tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(_core, "execute", None)  # nothing is merged
     before = sorted([*tmp_path.iterdir(), tmp_path / "two.yml"])
@@ -159,7 +227,13 @@ def test_adapters_and_models_do_not_mix(three, tmp_path):
         carrick.ConfigError, match="the weight of an adapter is written under its `parameters`"
     ):
         carrick.merge(outer, tmp_path / "out")
-    outer["models"][1]["model"] = {"model": "base", "lora": three[1]}
+    for other in ("1", "1.0", "0.5"):  # the weights of all of them
+        outer["models"] = [{"model": f"{three[0]}:0.5"}, {"model": f"{three[1]}:{other}"}]
+        with pytest.raises(
+            carrick.ConfigError, match=r"en:0\.5`: the weight of an adapter is written under its `parameters`"
+        ):
+            carrick.merge(outer, tmp_path / "out")
+    outer["models"] = [{"model": three[0]}, {"model": {"model": "base", "lora": three[1]}}]
     with pytest.raises(carrick.ConfigError, match="this one is none"):
         carrick.merge(outer, tmp_path / "out")
     outer["models"][1]["model"] = f"{three[1]}s"

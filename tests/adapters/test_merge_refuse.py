@@ -280,6 +280,31 @@ def test_an_input_as_the_output(pair, tmp_path, capfd):
     assert (pair[0] / FILE).read_bytes() == (tmp_path / "out" / FILE).read_bytes()
 
 
+def test_a_base_or_a_folder_of_inputs_is_no_output(pair, tmp_path, capfd):
+    """With --force, too: of what is read only an adapter that is itself the output may go."""
+    base = write_model(tmp_path / "base", {f"{FIRST}.weight": np.ones((21, 17), np.float32)})
+    inner = lora(2).write(pair[0] / "inner")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def stays(out, *words):
+        command = ["adapters", "merge", *map(str, words), "-o", str(out), "--force"]
+        assert main(command) == 2
+        err = capfd.readouterr().err
+        assert f"error: {out}: " in err, err
+        assert "choose a" in err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+    stays(base, *pair, "--base", base)
+    stays(base, *pair, "--base", base / "model.safetensors")
+    stays(pair[0], pair[1], inner, "--base", f"{base}+{pair[0]}")
+    stays(pair[0], pair[0], inner)
+    stays(inner, pair[0], inner)
+    stays(pair[0] / "merged", *pair)
+    (tmp_path / "config.json").write_text("{}")
+    before[tmp_path / "config.json"] = b"{}"
+    stays(tmp_path, *pair)
+
+
 def test_different_bases_are_noted(tmp_path, capfd):
     folders = []
     for seed, base in enumerate(("org/Llama-1B", "org/Qwen-1B")):

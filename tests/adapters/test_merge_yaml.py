@@ -107,6 +107,23 @@ def test_mistakes_are_told_with_their_line(pair, tmp_path, capfd):
     refused("parameters:\n  lambda", "space: factor\nparameters:\n  lambda", "merge.yml:11", "factors")
 
 
+def test_names_that_nothing_can_have(pair, tmp_path, capfd):
+    """A home folder of a user who is not there, a name that is too long."""
+    for name in ("~no-such-user-here/en", "x" * 5000):
+        for models in ([name], [name, str(pair[1][0])]):
+            listed = [{"model": model, "parameters": {"weight": 1}} for model in models]
+            content = {"merge_method": "linear", "models": listed}
+            (tmp_path / "merge.yml").write_text(json.dumps(content))
+            assert main(["merge", str(tmp_path / "merge.yml"), str(tmp_path / "out")]) == 2
+            err = capfd.readouterr().err
+            assert name[:20] in err
+            assert "Traceback" not in err
+        assert main(["adapters", "merge", name, str(pair[1][0]), "-o", str(tmp_path / "out")]) == 2
+        err = capfd.readouterr().err
+        assert "cannot be looked for" in err
+        assert "Traceback" not in err
+
+
 def test_adapters_and_a_model_do_not_mix(pair, tmp_path, capfd):
     _, folders = pair
     base = tmp_path / "model"

@@ -68,6 +68,19 @@ def test_intermediates_are_not_kept_over_something_else(carrick, models, out):
     assert (out.parent / "sum" / "thesis.tex").read_text() == "years"
 
 
+def test_a_link_where_an_intermediate_is_kept_is_replaced_and_not_followed(carrick, models, out):
+    elsewhere = models.write("elsewhere", 7)
+    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    out.parent.mkdir()
+    (out.parent / "sum").symlink_to(elsewhere)
+    answer = carrick("merge", two(models), out, "--keep-intermediates", "--force")
+    assert answer.code == 0, answer.err
+    assert not (out.parent / "sum").is_symlink()
+    assert carrick("inspect", out.parent / "sum").code == 0
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+    check(out, models)
+
+
 @pytest.mark.parametrize("beside", ["an input", "the output"])
 def test_intermediates_are_kept_over_neither_input_nor_output(carrick, models, out, beside):
     name, target = ("base", models["base"].parent / "merged") if beside == "an input" else ("merged", out)
@@ -139,9 +152,10 @@ def test_an_intermediate_of_changed_inputs_is_merged_again(models, out, monkeypa
     check(out, models)
 
 
-@pytest.mark.parametrize("name", ["../sum", "a/b", ".."])
+@pytest.mark.parametrize("name", ["../sum", "a/b", "..", ".", "", " ", "a\\b", "a\0b"])
 def test_names_of_intermediates_stay_in_their_folder(carrick, models, out, name):
-    config = models.text(two(models).read_text().replace("sum", name))
+    config = models.text(two(models).read_text().replace("sum", json.dumps(name)))
     answer = carrick("merge", config, out)
     assert answer.code == 2
+    assert "`name`" in answer.err
     assert not out.parent.exists()

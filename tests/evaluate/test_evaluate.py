@@ -278,6 +278,7 @@ def test_a_model_of_nan_answers_nothing_and_says_so(llama, data, tmp_path):
         "perplexity_de: for 2 of 2 rows the model gives no numbers (NaN), so that its scores mean nothing",
     ]
     assert report.of("xcopa")[0].score.value == 0.0
+    assert math.isnan(report.of("perplexity")[0].score.value)
     assert read_report(tmp_path / "out").notes == report.notes
     sound = evaluate(llama, tasks=["xcopa"], data=data, device="cpu")
     assert not any("NaN" in text for text in sound.notes)

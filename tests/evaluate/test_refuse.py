@@ -134,13 +134,16 @@ BROKEN = {
         ('{"question": "?"\n', "test.jsonl:1: the line is no JSON"),
         ("[1]\n", "test.jsonl:1: the line is no JSON object"),
         ("", "the file has no rows"),
-        ("[" * 100_000, "test.jsonl:1: the JSON nests too deeply"),
-        ('{"question": ' + "1" * 5000 + "}", "test.jsonl:1: the JSON nests too deeply or holds a number"),
+        ("[" * 100_000, "test.jsonl:1: the JSON here nests too deeply"),
+        (
+            '{"question": ' + "1" * 5000 + "}",
+            "test.jsonl:1: the JSON here nests too deeply or holds a number",
+        ),
         (
             r'{"question": "a\ud83d", "answer": "#### 1"}',
             "test.jsonl:1: `question` holds half of a surrogate pair",
         ),
-        ('{"question": null, "answer": "#### 1"}', "test.jsonl:1: `question` is empty; it has to be text"),
+        ('{"question": null, "answer": "#### 1"}', "test.jsonl:1: `question` is missing; it has to be text"),
         ('{"question": ["?"], "answer": "#### 1"}', "`question` is a list; it has to be text"),
         ('{"question": NaN, "answer": "#### 1"}', "`question` is nan; it has to be text"),
         # The line is that of the file, blank ones counted.
@@ -157,8 +160,8 @@ BROKEN = {
         ('[{"m_query": "?", "response": 1},\n{"m_query": "?"', "German.json:2: this is no JSON"),
         ("[1]", "the list holds something else than objects"),
         ("[]", "the file has no rows"),
-        ("[" * 100_000, "the JSON nests too deeply"),
-        ('[{"m_query": null, "response": 1}]', "`m_query` is empty"),
+        ("[" * 100_000, "the JSON here nests too deeply"),
+        ('[{"m_query": null, "response": 1}]', "`m_query` is missing"),
     ],
     "belebele/eng_Latn.jsonl": [
         ('{"text": "T"}', "no column `items`"),
@@ -168,13 +171,13 @@ BROKEN = {
         ),
         ('{"text": "T", "items": 3}', "Latn.jsonl:1: `items` is no list of questions"),
         ('{"text": "T", "items": [{"question": "?"}]}', "`items` is no list of questions"),
-        ('{"text": null, "items": []}', "`text` is empty; it has to be text"),
+        ('{"text": null, "items": []}', "`text` is missing; it has to be text"),
         (
             json.dumps({**PASSAGE, "correct_answer_num": "5"}),
             "`correct_answer_num` is '5'; it is a whole number from 1 to 4",
         ),
         (json.dumps({**PASSAGE, "correct_answer_num": 0}), "`correct_answer_num` is 0;"),
-        (json.dumps({**PASSAGE, "mc_answer2": None}), "Latn.jsonl:1: `mc_answer2` is empty"),
+        (json.dumps({**PASSAGE, "mc_answer2": None}), "Latn.jsonl:1: `mc_answer2` is missing"),
         (json.dumps({"flores_passage": "P"}), "no column `question`"),
     ],
     "xcopa/it/test.it.jsonl": [
@@ -200,7 +203,7 @@ BROKEN = {
     "texts/en.jsonl": [('{"text": 1.5}\n{"text": []}', "en.jsonl:2: `text` is a list")],
     "texts/de.txt": [("\n \n", "de.txt: the file has no rows")],
     "supporting_examples/en.jsonl": [
-        ('{"input": ["a", null]}', "en.jsonl:1: `input` is empty"),
+        ('{"input": ["a", null]}', "en.jsonl:1: `input` is missing"),
         ('{"input": "a", "instruction": 3.5}\n{"input": {}}', "en.jsonl:2: `input` is a dict"),
     ],
     "global_mmlu/global_mmlu_dev_en.json": [
@@ -215,7 +218,7 @@ BROKEN = {
     ],
     "wikilingua/en.jsonl": [
         ('{"summary": "s", "body": "b"}', "no column article, text or document"),
-        ('{"summary": "s", "text": null}', "en.jsonl:1: `text` is empty"),
+        ('{"summary": "s", "text": null}', "en.jsonl:1: `text` is missing"),
     ],
     "mcsqa/de.jsonl": [
         (

@@ -11,7 +11,7 @@ import pytest
 
 from carrick.errors import CarrickError, ConfigError
 from carrick.study import report_study, run_study
-from carrick.study.layer_swap import corpora, indicators, made_up, numbers, texts, turns
+from carrick.study.layer_swap import corpora, indicators, made_up, numbers, texts
 from carrick.study.layer_swap.held_out import HeldOut
 from carrick.study.layer_swap.models import models
 from carrick.study.layer_swap.packing import SEPARATOR, pack
@@ -262,18 +262,6 @@ def test_correlation_within_a_kind_forgets_the_difference_between_kinds() -> Non
     assert indicators.correlation([*full, *lora], "s")["pearson"] > 0.99
     centred = [*indicators.centred(full), *indicators.centred(lora)]
     assert indicators.correlation(centred, "s")["pearson"] == pytest.approx(-1)
-
-
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_losses_are_told_apart_by_whose_turn_it_was(k: int) -> None:
-    """As the training takes turns; math losses fall from 4 by the step, German ones rise from 100."""
-    switching = pytest.importorskip("carrick.train.switching")
-    sides = [switching.side_of_step(step, k) for step in range(40)]
-    losses = [4 - step if side == "task" else 100 + step for step, side in enumerate(sides)]
-    ends = turns.ends_of_sides(losses, k)
-    for name, side in (("math", "task"), ("german", "language")):
-        own = [loss for loss, whose in zip(losses, sides, strict=True) if whose == side]
-        assert ends[name] == (pytest.approx(sum(own[:4]) / 4), pytest.approx(sum(own[-4:]) / 4))
 
 
 # --- the whole study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from carrick import adapters
-from carrick.classifier.head import Head, fit_head, load_head
+from carrick.classifier.head import Head, check_width, fit_head, load_head
 from carrick.classifier.predict import features, predict
 from carrick.errors import ConfigError, FormatError
+from carrick.evaluate.metrics.bertscore import check_encoder
 from carrick.quiet import quiet_libraries
 from train.tiny import bert, opinions, torch, transformers
 
@@ -145,6 +147,31 @@ def test_an_encoder_that_lacks_weights(base, head, tmp_path):
         ConfigError, match=r"no complete model: it holds no `encoder\.layer\.1\.output\.dense"
     ):
         predict(tmp_path / "base", head, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (None, "is that of no encoder: Unrecognized model"),
+        ({"hidden_size": "16"}, "is malformed: .*hidden_size"),
+        ({"num_attention_heads": 0}, "is malformed: a size or count in it is zero"),
+        ({"num_attention_heads": 3}, "is that of no encoder: .*not a multiple"),
+        ({"hidden_act": "nope"}, "is that of no encoder: 'nope'"),
+    ],
+)
+def test_a_malformed_config_of_an_encoder(base, head, tmp_path, changes, words):
+    """BERTScore's encoder is checked by the same function, before a whole evaluation."""
+    shutil.copytree(base, tmp_path / "base")
+    config = tmp_path / "base" / "config.json"
+    config.write_text(json.dumps({} if changes is None else json.loads(config.read_text()) | changes))
+    with pytest.raises(ConfigError, match=rf"^the config\.json of .*base {words}"):
+        check_width(head, tmp_path / "base")
+    with pytest.raises(ConfigError, match=rf"^the config\.json of .*base {words}"):
+        predict(tmp_path / "base", head, TEXTS)
+    with pytest.raises(ConfigError, match=rf"^the config\.json of .*base {words}"):
+        features(tmp_path / "base", TEXTS)
+    with pytest.raises(ConfigError, match=rf"^--bertscore: the config\.json of .*base {words}"):
+        check_encoder(tmp_path / "base")
 
 
 def test_no_head(tmp_path, base):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from carrick.positions import learnt_positions, most_tokens
@@ -33,11 +35,14 @@ LEARNT = {
 }
 
 
+UNSTATED = SimpleNamespace(model_max_length=10**30)
+
+
 @pytest.mark.parametrize("kind", LEARNT)
 def test_so_many_tokens_and_no_more(kind):
     model = LEARNT[kind]().eval()
     room = learnt_positions(model)
-    assert room == most_tokens(model) == (12 if kind == "RoBERTa" else 14)
+    assert room == most_tokens(model, UNSTATED) == (12 if kind == "RoBERTa" else 14)
     mask = torch.ones(1, room + 1, dtype=torch.int64)
     with torch.no_grad():
         model(input_ids=torch.full((1, room), 5), attention_mask=mask[:, :room])
@@ -54,7 +59,7 @@ def test_computed_positions_go_on():
     llama = transformers.LlamaModel(
         transformers.LlamaConfig(**SMALL, intermediate_size=8, max_position_embeddings=14)
     )
-    assert (learnt_positions(llama), most_tokens(llama)) == (None, 14)
+    assert (learnt_positions(llama), most_tokens(llama, UNSTATED)) == (None, 14)
 
 
 def test_models_that_state_no_length():
@@ -64,4 +69,13 @@ def test_models_that_state_no_length():
     xlnet = transformers.XLNetModel(
         transformers.XLNetConfig(vocab_size=9, d_model=8, n_layer=1, n_head=2, d_inner=8)
     )
-    assert [(learnt_positions(each), most_tokens(each)) for each in (t5, xlnet)] == [(None, 512)] * 2
+    for model in (t5, xlnet):
+        assert learnt_positions(model) is None
+        assert most_tokens(model, UNSTATED) == 512
+        assert most_tokens(model, SimpleNamespace(model_max_length=4096)) == 4096
+
+
+def test_the_smaller_length_of_model_and_tokenizer_holds():
+    model = LEARNT["RoBERTa"]()
+    lengths = [most_tokens(model, SimpleNamespace(model_max_length=stated)) for stated in (11, 12, 13, 4096)]
+    assert lengths == [11, 12, 12, 12]

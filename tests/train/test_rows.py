@@ -93,6 +93,20 @@ def test_a_line_end_in_quotes_is_part_of_the_cell(tmp_path):
     assert texts(read) == ["one\r\ntwo\u2028three"]
 
 
+def test_a_lone_carriage_return_ends_no_row(tmp_path):
+    for name, content in [("a.csv", 'text,n\r\n"one\rtwo",1\r\n'), ("a.tsv", "text\tn\r\none\rtwo\t1\r\n")]:
+        (tmp_path / name).write_bytes(content.encode())
+        read, _ = read_rows(data(train={"file": str(tmp_path / name)}), "causal")
+        assert texts(read) == ["one\rtwo"]
+        assert [row.line for row in read.examples] == [2]
+    (tmp_path / "a.csv").write_bytes(b"text,n\nzero,0\none\rtwo,1\n")
+    with pytest.raises(ConfigError, match=r"a\.csv:3: a carriage return \(\\r\) without a line feed"):
+        read_rows(data(train={"file": str(tmp_path / "a.csv")}), "causal")
+    (tmp_path / "a.csv").write_bytes(b"text\rone\rtwo\r")
+    with pytest.raises(ConfigError, match=r"a\.csv:1: a carriage return"):
+        read_rows(data(train={"file": str(tmp_path / "a.csv")}), "causal")
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv"])
 def test_cells_may_be_long(tmp_path, kind):
     """The csv module's own limit is 131,072 characters; it holds for the rest of the program as before."""

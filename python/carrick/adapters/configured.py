@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.adapters.adapter import Adapter, read_adapter
 from carrick.adapters.folder import CONFIG
+from carrick.adapters.merging.place import places_of
 from carrick.adapters.merging.plan import AdapterPlan, plan_document
 from carrick.adapters.merging.run import AdapterReport, merge_document
-from carrick.checkpoints.find import ADAPTER, find_path
+from carrick.checkpoints.find import ADAPTER, existing_path, find_path
 from carrick.config import load
 from carrick.config.location import Location
-from carrick.config.model_ref import read_adapter_ref, read_model_ref
+from carrick.config.model_ref import AdapterRef, read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
 from carrick.config.seed import check_seed
 from carrick.config.tree import ListNode, MapNode, Node, Scalar
 from carrick.config.yaml_text import read_text
 from carrick.documents import SUFFIX
 from carrick.errors import ConfigError, FormatError
-from carrick.output_folder import check_replaceable
+from carrick.output_folder import check_replaceable, put_in_place
 from carrick.plan.output import check_room
 from carrick.suggestions import nearest
 
@@ -58,6 +59,9 @@ def merges_adapters(config: Config) -> bool:
     listed = [model for tree in trees for model in _models(tree)]
     models = {_text(node): node for node in listed if _text(node) == "" or _text(node) not in named}
     adapters = [model for model in models if _is_adapter(model)]
+    for model, node in models.items():
+        if why := _why_no_weight(model):
+            raise node.where.error(why)
     others = {model: node for model, node in models.items() if model not in adapters}
     if adapters and others:
         model, node = next(iter(others.items()))
@@ -67,9 +71,6 @@ def merges_adapters(config: Config) -> bool:
 
 def _why_mixed(adapter: str, other: str, documents: set[str]) -> str:
     if other:
-        ref = read_adapter_ref(Scalar(other, Location()), "the model")
-        if ref.weight != 1.0 and _is_adapter(ref.path):
-            return f"`{other}`: the weight of an adapter is written under its `parameters`: weight: {ref.weight:g}"
         model = read_model_ref(Scalar(other, Location()), "the model", [])
         try:
             if not model.adapters:
@@ -87,6 +88,18 @@ def _why_mixed(adapter: str, other: str, documents: set[str]) -> str:
     )
 
 
+def _why_no_weight(model: str) -> str:
+    """Return why an adapter with a weight behind a colon is none here; "" for anything else."""
+    try:
+        ref = read_adapter_ref(Scalar(model, Location()), "the model")
+    except ConfigError:  # a base with adapters on it, or a mistake that the reader names
+        return ""
+    plain = str(AdapterRef(ref.path, ref.revision))
+    if plain == model or not _is_adapter(plain):
+        return ""
+    return f"`{model}`: the weight of an adapter is written under its `parameters`: weight: {ref.weight:g}"
+
+
 def merge_configured(
     config: Config, out: Path, engine: Engine, *, seed: int | None, force: bool, keep: bool = False
 ) -> AdapterReport:
@@ -98,19 +111,7 @@ def merge_configured(
         What holds for checkpoints alone, or cannot be carried out.
     """
     documents = _documents(config, seed)
-    if len(documents) > 1:
-        _plans(documents, engine)  # a mistake in the last one costs no time
-    kept = {document.name: out.with_name(document.name) for document in documents if document.name and keep}
-    for name, place in kept.items():
-        if place == out:
-            raise ConfigError(
-                f"the adapter of `{name}` would be kept at {out}, where the output goes; rename one"
-            )
-        if any(place.resolve() in {read, *read.parents} for read in _folders_read(documents)):
-            raise ConfigError(
-                f"the adapter of `{name}` would be kept at {place}, where an input lies; rename the document"
-            )
-        check_replaceable(place, force=force)
+    _plans(documents, out, engine, keep=keep, force=force)  # a mistake in the last one costs no time
     folder = out.with_name(out.name + SUFFIX)
     made: dict[str, Adapter] = {}
     reports = []
@@ -121,40 +122,66 @@ def merge_configured(
                 continue
             reports.append(merge_document(document, folder / document.name, engine, force=True, made=made))
             made[document.name] = replace(read_adapter(folder / document.name), ref=document.name)
-        for name, place in kept.items():
-            if place.exists():
-                shutil.rmtree(place)
-            (folder / name).rename(place)
+        for name, place in _kept_places(documents, out).items() if keep else ():
+            put_in_place(folder / name, place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return _summed(reports)
 
 
 def plan_configured(
-    config: Config, out: Path | None, engine: Engine, *, seed: int | None
+    config: Config,
+    out: Path | None,
+    engine: Engine,
+    *,
+    seed: int | None,
+    force: bool = False,
+    keep: bool = False,
 ) -> list[AdapterPlan]:
-    """Plan the merges of a configuration, the output's last; with a folder, look for room on its disk too.
+    """Plan the merges of a configuration, the output's last; with a folder, all that it takes to write there.
 
     Raises
     ------
     ConfigError, PlanError, FormatError
         What was asked for cannot be done.
     """
-    plans = _plans(_documents(config, seed), engine)
+    return _plans(_documents(config, seed), out, engine, keep=keep, force=force)
+
+
+def _plans(
+    documents: list[Document], out: Path | None, engine: Engine, *, keep: bool, force: bool
+) -> list[AdapterPlan]:
+    made: dict[str, Adapter] = {}
+    plans = []
+    for document in documents:
+        plan, adapter = plan_document(document, engine, made, out)
+        plans.append(plan)
+        if adapter is not None:
+            made[adapter.ref] = adapter
     if out is not None:
+        if keep:
+            _check_kept_places(documents, out, force=force)
         check_room(out, sum(plan.bytes_written + plan.scratch_bytes for plan in plans))
     return plans
 
 
-def _plans(documents: list[Document], engine: Engine) -> list[AdapterPlan]:
-    made: dict[str, Adapter] = {}
-    plans = []
-    for document in documents:
-        plan, adapter = plan_document(document, engine, made)
-        plans.append(plan)
-        if adapter is not None:
-            made[adapter.ref] = adapter
-    return plans
+def _kept_places(documents: list[Document], out: Path) -> dict[str, Path]:
+    """Folders beside the output where the adapters of named documents stay."""
+    names = (document.name for document in documents)
+    return {name: out.with_name(name) for name in names if name is not None}
+
+
+def _check_kept_places(documents: list[Document], out: Path, *, force: bool) -> None:
+    for name, place in _kept_places(documents, out).items():
+        if place == out:
+            raise ConfigError(
+                f"the adapter of `{name}` would be kept at {out}, where the output goes; rename one"
+            )
+        if any(place.resolve() in {read, *read.parents} for read in _places_read(documents)):
+            raise ConfigError(
+                f"the adapter of `{name}` would be kept at {place}, where an input lies; rename the document"
+            )
+        check_replaceable(place, force=force)
 
 
 def report_of(plans: list[AdapterPlan], out: Path) -> AdapterReport:
@@ -191,13 +218,13 @@ def _documents(config: Config, seed: int | None) -> list[Document]:
     return documents if seed is None else [replace(document, seed=seed) for document in documents]
 
 
-def _folders_read(documents: list[Document]) -> list[Path]:
-    """Folders on disk that documents read, what they make for each other left out."""
+def _places_read(documents: list[Document]) -> list[Path]:
+    """Folders and files on disk that documents name, what they make for each other left out."""
     made = {document.name for document in documents}
     refs = [source.ref for document in documents for source in document.parts[0].sources]
     refs += [document.base_model for document in documents if document.base_model is not None]
-    folders = (Path(ref.path).expanduser() for ref in refs if ref.path not in made)
-    return [folder.resolve() for folder in folders if folder.is_dir()]
+    paths = [ref.path for ref in refs if ref.path not in made]
+    return [place.resolve() for place in places_of(paths)]
 
 
 def refuse_for_adapters(**given: object) -> None:
@@ -235,14 +262,13 @@ def _text(node: Node | None) -> str:
 
 
 def _is_adapter(model: str) -> bool:
-    try:
-        if not model or Path(model).expanduser().exists():
-            return bool(model) and (Path(model).expanduser() / CONFIG).is_file()
-    except OSError:  # a text too long for a file's name
+    if not model:
         return False
-    path, _, revision = model.partition("@")
     try:
-        folder, _ = find_path(path, revision or None, files=ADAPTER)
-    except FormatError:  # not in the cache: what it is shows when it is read
+        folder = existing_path(model)
+        if folder is None:
+            path, _, revision = model.partition("@")
+            folder, _ = find_path(path, revision or None, files=ADAPTER)
+    except FormatError:  # nothing there, nor in the cache: what it is shows when it is read
         return False
     return (folder / CONFIG).is_file()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import tempfile
 from pathlib import Path
 
 
 def write_example() -> tuple[Path, Path]:
-    """Write a base whose only weight is 2 × 3 ones, and an adapter that adds 2 to each, to a temporary folder.
+    """Write a base whose only weight is 2 × 3 ones, and an adapter that adds 2 to each.
+
+    They lie in a temporary folder, which is deleted when the interpreter ends.
 
     Returns
     -------
@@ -23,7 +26,9 @@ def write_example() -> tuple[Path, Path]:
     import numpy as np  # noqa: PLC0415  (slow to import, and wanted here alone)
     from safetensors.numpy import save_file  # noqa: PLC0415
 
-    folder = Path(tempfile.mkdtemp())
+    held = tempfile.TemporaryDirectory(prefix="carrick-example-")
+    atexit.register(held.cleanup)
+    folder = Path(held.name)
     base, adapter = folder / "base.safetensors", folder / "adapter"
     save_file({"h.0.q.weight": np.ones((2, 3), np.float32)}, base)
     adapter.mkdir()

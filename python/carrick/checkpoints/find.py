@@ -61,17 +61,32 @@ def find_path(
 
     Parameters and exceptions are those of `find`; `files` says what a download fetches.
     """
-    path = Path(ref).expanduser()
-    if path.exists():
+    path = existing_path(ref)
+    if path is not None:
         if revision is not None:
             raise FormatError(
                 f"{ref}: is a local path, which has no revision {revision!r}; leave the revision out"
             )
         return path.absolute(), None
     if not _HUB_ID.fullmatch(ref):
-        raise FormatError(f"{ref}: no such file or folder{_suggestion(path)}")
+        raise FormatError(f"{ref}: no such file or folder{_suggestion(Path(ref).expanduser())}")
     folder = _snapshot(ref, revision, files, download=download)
     return folder, folder.name
+
+
+def existing_path(ref: str) -> Path | None:
+    """Return the file or folder that a text names, None where there is none.
+
+    Raises
+    ------
+    FormatError
+        Nothing can be called so: the home folder of a user who is not there, or a name that is too long.
+    """
+    try:
+        path = Path(ref).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError) as error:
+        raise FormatError(f"{ref}: cannot be looked for ({error}); check the name") from None
 
 
 def _suggestion(path: Path) -> str:

@@ -1,12 +1,54 @@
-"""Loading an encoder without the pooler that a mean-pooled classifier does not use."""
+"""Encoders as they are loaded: without the pooler that no mean uses, and from a config.json that makes one."""
 
 from __future__ import annotations
 
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from carrick.errors import ConfigError
+from carrick.loading import naming_config
+from carrick.quiet import quiet_libraries
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def check_config(folder: Path, named: str) -> Any:
+    """Refuse a config.json that no encoder can be built from; no weight is read.
+
+    Parameters
+    ----------
+    folder
+        Of the encoder.
+    named
+        What messages call its config.json.
+
+    Returns
+    -------
+    transformers.PreTrainedConfig
+        What it says.
+
+    Raises
+    ------
+    ConfigError
+        It is malformed, or of an architecture that transformers does not know.
+    """
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+
+    try:
+        with quiet_libraries(), naming_config(named), torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder)
+            AutoModel.from_config(config, **encoder_options(folder))
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+    ) as error:  # as transformers happens to stumble over it
+        first = str(error).split("\n", maxsplit=1)[0]
+        raise ConfigError(f"{named} is that of no encoder: {first}") from None
+    return config
 
 
 def encoder_options(folder: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from carrick.classifier.encoder import check_config
 from carrick.errors import ConfigError
 from carrick.suggestions import nearest
 
@@ -128,11 +129,10 @@ def check_width(head: Head, base: Path) -> None:
     Raises
     ------
     ConfigError
-        Their widths differ.
+        Their widths differ, or the base's config.json is malformed.
     """
-    from transformers import AutoConfig  # noqa: PLC0415
-
-    width, features = AutoConfig.from_pretrained(base).hidden_size, head.weight.shape[1]
+    width = check_config(base, f"the config.json of {base}").hidden_size
+    features = head.weight.shape[1]
     if width != features:
         raise ConfigError(
             f"head: it is a head over {features} features; the base gives {width}. It was fitted on {head.base}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from carrick.checkpoints.find import find_path
+from carrick.classifier.encoder import check_config, encoder_options
 from carrick.classifier.head import Head, check_width, load_head
 from carrick.hub_cache import nothing_downloaded
 from carrick.loading import load_complete
@@ -55,6 +56,7 @@ def features(
     from carrick.classifier.pooling import mean_pool  # noqa: PLC0415
 
     folder = _found(base)
+    check_config(folder, f"the config.json of {folder}")
     with quiet_libraries():
         encoder = _load(folder, device)
 
@@ -135,8 +137,6 @@ def _found(base: str | Path) -> Path:
 def _load(folder: Path, device: str) -> nn.Module:
     import torch  # noqa: PLC0415
     from transformers import AutoModel  # noqa: PLC0415
-
-    from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
 
     model = load_complete(AutoModel, folder, str(folder), dtype=torch.float32, **encoder_options(folder))
     return model.to(device).eval()  # type: ignore[no-any-return]

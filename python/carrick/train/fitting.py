@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from carrick.errors import CarrickError, ConfigError
@@ -69,7 +69,6 @@ class Fitted:
     device: str
     device_count: int
     resumed_from: int | None = None
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def final_epoch_loss(self) -> float:

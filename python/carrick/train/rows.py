@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from carrick.errors import ConfigError
+from carrick.row_text import as_row_text
 from carrick.suggestions import nearest
 from carrick.train.data_recipe import Columns, Data, Fraction, Source
 from carrick.train.table import Table, read_table
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from carrick.train.recipe import Task
 
 TRAIN = "data.train"
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Row(NamedTuple):
@@ -255,24 +253,13 @@ def _named(record: dict[str, Any], column: str | None, fixed: str | None) -> str
 
 
 def _text(table: Table, row: int, column: str) -> str:
-    value = table.records[row].get(column)
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise table.error(f"row {row + 1}: the column `{column}` is {_shown(value)}; it has to be text", row)
-    if not value.isascii() and _SURROGATE.search(value):
-        raise table.error(
-            f"row {row + 1}: the column `{column}` holds half of a surrogate pair, which is no character; remove it",
-            row,
-        )
-    return value
-
-
-def _shown(value: object) -> str:
-    """Say what stands in the place of a text."""
-    if value is None or isinstance(value, str):
-        return "missing" if value is None else "empty"
-    return str(value) if isinstance(value, float) else f"a {type(value).__name__}"
+    try:
+        text = as_row_text(table.records[row].get(column))
+        if not text.strip():
+            raise ValueError("is empty; it has to be text")
+    except ValueError as error:
+        raise table.error(f"row {row + 1}: the column `{column}` {error}", row) from None
+    return text
 
 
 def _label(table: Table, row: int, column: str) -> str | int:

@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from carrick.config.location import Location
 from carrick.errors import ConfigError
+from carrick.row_text import BEYOND
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
     from carrick.train.data_recipe import Source
 
-# What Python's parser gives up at, which is no text that anybody trains on.
-_BEYOND = "the JSON here nests too deeply or holds a number of thousands of digits; correct it"
 FORMATS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 Record = dict[str, Any]
 
@@ -121,7 +120,7 @@ def _json_lines(text: str, where: Location) -> Iterator[tuple[int, Record]]:
         except json.JSONDecodeError as error:
             raise at.error(f"this is not JSON ({error.msg}, column {error.colno})") from None
         except (ValueError, RecursionError):
-            raise at.error(_BEYOND) from None
+            raise at.error(BEYOND) from None
         if not isinstance(record, dict):
             raise at.error('a row is a JSON object, {"column": value, …}')
         yield number, record
@@ -134,7 +133,7 @@ def _json_list(text: str, where: Location) -> Iterator[tuple[int, Record]]:
         at = Location(file=where.file, line=error.lineno)
         raise at.error(f"this is not JSON ({error.msg}); one object a line is .jsonl") from None
     except (ValueError, RecursionError):
-        raise where.error(_BEYOND) from None
+        raise where.error(BEYOND) from None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise where.error("a .json file of rows is one list of objects; one object a line is .jsonl")
     yield from enumerate(rows, 1)
@@ -143,29 +142,40 @@ def _json_list(text: str, where: Location) -> Iterator[tuple[int, Record]]:
 def _separated(
     text: str, separator: str, names: list[str] | None, where: Location
 ) -> Iterator[tuple[int, Record]]:
-    # A TSV has no quotes: a quotation mark in it is a character of the text.
-    quoting: Literal[0, 3] = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    # As from a file opened with newline="": U+2028 and others, which str.splitlines cuts at, end no line.
-    lines = io.StringIO(text, newline="")
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
-    # The module takes a cell of more than 131,072 characters for malformed; a text may be longer.
-    longest = csv.field_size_limit(max(len(text), 1))
     head = names
     _refuse_twice(head or [], where)
+    for line, cells in _tab_separated(text) if separator == "\t" else _comma_separated(text, where):
+        if head is None:
+            head = cells
+            _refuse_twice(head, where)
+            continue
+        if len(cells) != len(head):
+            at = Location(file=where.file, line=line)
+            raise at.error(f"{len(cells)} cells in a row of a table of {len(head)} columns")
+        yield line, dict(zip(head, cells, strict=True))
+
+
+def _tab_separated(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells of each line that is not blank; there are no quotes: a quotation mark is a character of the text."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if row := line.removesuffix("\r"):
+            yield number, row.split("\t")
+
+
+def _comma_separated(text: str, where: Location) -> list[tuple[int, list[str]]]:
+    # Only \n ends a line here: with newline="" a lone \r would, and str.splitlines cuts at U+2028 and others too.
+    reader = csv.reader(io.StringIO(text, newline="\n"), strict=True)
+    # The module takes a cell of more than 131,072 characters for malformed; a text may be longer.
+    longest = csv.field_size_limit(max(len(text), 1))
     try:
-        for cells in reader:
-            if not cells:
-                continue
-            if head is None:
-                head = cells
-                _refuse_twice(head, where)
-                continue
-            if len(cells) != len(head):
-                at = Location(file=where.file, line=reader.line_num)
-                raise at.error(f"{len(cells)} cells in a row of a table of {len(head)} columns")
-            yield reader.line_num, dict(zip(head, cells, strict=True))
+        return [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise Location(file=where.file, line=reader.line_num).error(f"malformed: {error}") from None
+        at = Location(file=where.file, line=reader.line_num)
+        if "new-line" in str(error):
+            raise at.error(
+                "a carriage return (\\r) without a line feed ends no row; put the cell that it is in in quotes"
+            ) from None
+        raise at.error(f"malformed: {error}") from None
     finally:
         csv.field_size_limit(longest)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from carrick.adapters.merging.outputs import real_of
 from carrick.adapters.write import bias_name, plain_name, tokens_name
 from carrick.checkpoints import find
+from carrick.config.model_ref import ModelRef
 from carrick.errors import PlanError
 from carrick.plan.description import Block, Description, Place
 from carrick.plan.job import CAST, Input, Job
@@ -176,6 +177,12 @@ class _Sum:
             raise PlanError(
                 "modules_to_save: `layer_swap` sums nothing; keep one adapter's with --modules-to-save ADAPTER "
                 "(`modules_to_save`)"
+            )
+        if base.adapters:
+            put = " ".join(map(str, (ModelRef(base.path, base.revision), *base.adapters)))
+            raise PlanError(
+                f"modules_to_save: the base {base} has adapters on it, and only a base's own tensors are read; make a "
+                f"model of them first (`carrick adapters apply {put} -o MODEL`), and name that"
             )
         self.lineup = lineup
         self.outputs = outputs

@@ -12,6 +12,7 @@ from carrick.adapters.config import parse_config
 from carrick.adapters.merging.forecast import Forecast
 from carrick.adapters.merging.jobs import add_jobs, lay_out
 from carrick.adapters.merging.outputs import Outputs
+from carrick.adapters.merging.place import check_place
 from carrick.adapters.merging.run import config_of, open_recipe
 from carrick.plan import planned_checkpoint
 from carrick.plan.dtypes import dtype_bytes
@@ -130,9 +131,11 @@ class AdapterPlan:
 
 
 def plan_document(
-    document: Document, engine: Engine, made: Mapping[str, Adapter]
+    document: Document, engine: Engine, made: Mapping[str, Adapter], out: Path | None = None
 ) -> tuple[AdapterPlan, Adapter | None]:
     """Plan a merge of adapters; `made` are the results of other documents by name, as they will be.
+
+    With `out`, the folder that all documents end in, what this one reads is not to be replaced by it.
 
     Returns
     -------
@@ -144,6 +147,8 @@ def plan_document(
         What was asked for cannot be done.
     """
     lineup, recipe = open_recipe(document, engine, made)
+    if out is not None:
+        check_place(out, document, lineup, made)
     outputs, forecast = Outputs(document.output_dtype), Forecast(engine)
     add_jobs(lineup, recipe, outputs, forecast)
     plan = lay_out(lineup, recipe, outputs)
@@ -159,12 +164,12 @@ def plan_document(
         method=recipe.method,
         variant=document.variant,
         space=recipe.adapter.space,
-        options=recipe.merge_options | _common([one.options for one in values]),
+        options=recipe.merge_options | _same_for_all([one.options for one in values]),
         rank=recipe.adapter.rank,
         energy=recipe.adapter.energy,
         seed=plan.seed,
         adapters=[
-            _adapter(adapter, _common([one.parameters[index] for one in values]))
+            _adapter(adapter, _same_for_all([one.parameters[index] for one in values]))
             for index, adapter in enumerate(lineup.adapters)
         ],
         modules=modules,
@@ -185,8 +190,7 @@ def plan_document(
     return found, as_adapter(planned_checkpoint(plan, Path(name), name), config, Path(name))
 
 
-def _common(values: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
-    """Keep what is the same in all."""
+def _same_for_all(values: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
     first = values[0] if values else {}
     return {name: value for name, value in first.items() if all(each.get(name) == value for each in values)}
 

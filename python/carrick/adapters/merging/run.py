@@ -14,6 +14,7 @@ from carrick.adapters.merging.filters import refuse_unmatched
 from carrick.adapters.merging.jobs import add_jobs, lay_out, refuse_contradictions
 from carrick.adapters.merging.lineup import AdapterLineup, open_adapters
 from carrick.adapters.merging.outputs import Outputs
+from carrick.adapters.merging.place import check_place
 from carrick.adapters.merging.recipe import Recipe
 from carrick.adapters.merging.record import adapter_record
 from carrick.adapters.merging.stages import CoreStages
@@ -78,6 +79,7 @@ def merge_document(
     """
     start = time.perf_counter()
     lineup, recipe = open_recipe(document, engine, made)
+    check_place(out, document, lineup, made)
     outputs = Outputs(document.output_dtype)
     report = AdapterReport(out, notes=[*document.notes, *lineup.notes])
     with naming_adapter(lambda: lineup.adapters), PartialFolder(out) as partial:

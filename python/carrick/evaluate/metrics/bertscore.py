@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from carrick.checkpoints.checkpoint import read_checkpoint
+from carrick.classifier.encoder import check_config, encoder_options
 from carrick.errors import CarrickError, ConfigError
 from carrick.loading import load_complete
 from carrick.positions import most_tokens
@@ -69,7 +70,7 @@ def bertscore(
 
     encoder = _load(model, layer).to(device)
     tokenizer: Any = AutoTokenizer.from_pretrained(str(model))
-    tokenizer.model_max_length = min(tokenizer.model_max_length, most_tokens(encoder))
+    tokenizer.model_max_length = most_tokens(encoder, tokenizer)
     weights = defaultdict(lambda: 1.0, {tokenizer.sep_token_id: 0.0, tokenizer.cls_token_id: 0.0})
     # bert_score divides by a length of zero and warns about it.
     filled = [
@@ -98,7 +99,7 @@ def check_encoder(folder: Path) -> None:
     Raises
     ------
     ConfigError
-        It holds no configuration.
+        It holds no configuration, or a malformed one.
     FormatError
         It holds no weights in safetensors, or unreadable ones.
     """
@@ -107,13 +108,12 @@ def check_encoder(folder: Path) -> None:
             f"--bertscore: {folder} is no encoder, for it holds no config.json; give a model folder with its tokenizer"
         )
     read_checkpoint(folder, str(folder))
+    check_config(folder, f"--bertscore: the config.json of {folder}")
 
 
 def _load(model: str | Path, layer: int | None) -> Any:
     """Load the encoder up to a layer."""
     from transformers import AutoConfig, AutoModel  # noqa: PLC0415
-
-    from carrick.classifier.encoder import encoder_options  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(str(model))
     layers = int(config.num_hidden_layers)

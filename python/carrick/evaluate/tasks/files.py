@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import TYPE_CHECKING, Any
 
 from carrick.config.location import Location
 from carrick.errors import ConfigError
+from carrick.row_text import BEYOND, as_row_text
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Row = dict[str, Any]
-# What Python's parser gives up at, which is no row of any task.
-_BEYOND = "the JSON nests too deeply or holds a number of thousands of digits"
 
 
 def text_lines(path: Path) -> list[str]:
@@ -82,7 +80,7 @@ def located_rows(path: Path, columns: Sequence[str], texts: Sequence[str] = ()) 
     except json.JSONDecodeError as error:
         raise ConfigError(f"this is no JSON: {error.msg}", file=str(path), line=error.lineno) from None
     except (ValueError, RecursionError):
-        raise ConfigError(_BEYOND, file=str(path)) from None
+        raise ConfigError(BEYOND, file=str(path)) from None
     if not all(isinstance(row, dict) for row in rows):
         raise ConfigError("the list holds something else than objects", file=str(path))
     found = ((Location(file=str(path), line=number), row) for number, row in enumerate(rows, start=1))
@@ -121,7 +119,7 @@ def _objects(path: Path) -> Iterator[tuple[Location, Row]]:
         except json.JSONDecodeError as error:
             raise where.error(f"the line is no JSON: {error.msg}") from None
         except (ValueError, RecursionError):
-            raise where.error(_BEYOND) from None
+            raise where.error(BEYOND) from None
         if not isinstance(row, dict):
             raise where.error("the line is no JSON object")
         yield where, row
@@ -161,22 +159,12 @@ def as_text(value: object, name: str, where: Location) -> str:
     '3'
     >>> as_text(None, "question", Location(file="de.jsonl", line=7))
     Traceback (most recent call last):
-    carrick.errors.ConfigError: de.jsonl:7: `question` is empty; it has to be text
+    carrick.errors.ConfigError: de.jsonl:7: `question` is missing; it has to be text
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return str(value)
-    if not isinstance(value, str):
-        shown = (
-            "empty" if value is None else value if isinstance(value, float) else f"a {type(value).__name__}"
-        )
-        raise where.error(f"`{name}` is {shown}; it has to be text")
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise where.error(
-            f"`{name}` holds half of a surrogate pair, which is no character; remove it"
-        ) from None
-    return value
+        return as_row_text(value)
+    except ValueError as error:
+        raise where.error(f"`{name}` {error}") from None
 
 
 def as_place(value: object, count: int, name: str, where: Location, *, first: int = 0) -> int:

@@ -179,7 +179,8 @@ def _dynamics(found: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[Secti
         cells,
         "Simultaneous training at k steps a switch and several learning rates. Training loss on each side's own rows, "
         "in nats a token: means of the first and of the last fifth of its steps, whose rows differ but are the same "
-        "in every line. Perplexity on German math, and its change from the base's with the paired 95 % interval.",
+        "in every line; a training that is too long to keep the loss of every step has none. Perplexity on German "
+        "math, and its change from the base's with the paired 95 % interval.",
     )
     return [Section("Simultaneous training and its learning rate", [table])]
 

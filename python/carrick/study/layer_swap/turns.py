@@ -17,11 +17,17 @@ SIDES = ("math", "german")
 
 
 def losses_of_sides(rows: Iterable[Row], finished: Mapping[str, Finished]) -> list[dict[str, Any]]:
-    """Return how each side's loss begins and ends in every row of simultaneous training, averaged over the seeds."""
+    """Return how each side's loss begins and ends in every row of simultaneous training, averaged over the seeds.
+
+    A row whose trainings were too long to keep the loss of every step is left out.
+    """
     found = []
     for row in rows:
         if row.family.startswith("simultaneous"):
-            each = [ends_of_sides(_losses(finished[name]), row.steps_per_switch or 1) for name in row.names]
+            kept = [losses for name in row.names if (losses := _losses(finished[name])) is not None]
+            if len(kept) < len(row.names):
+                continue
+            each = [ends_of_sides(losses, row.steps_per_switch or 1) for losses in kept]
             means = {side: np.mean([ends[side] for ends in each], axis=0).tolist() for side in SIDES}
             found.append({"row": row.key, **means})
     return found
@@ -52,6 +58,8 @@ def ends_of_sides(losses: Sequence[float], steps_per_switch: int) -> dict[str, t
     return found
 
 
-def _losses(stage: Finished) -> list[float]:
+def _losses(stage: Finished) -> list[float] | None:
+    """Return the loss of every step; None where an entry is the mean of several, which may be of both sides."""
     record = json.loads((stage.folder / "model" / "training.json").read_text())
-    return [loss for _, loss in record["losses"]]
+    steps = [step for step, _ in record["losses"]]
+    return [loss for _, loss in record["losses"]] if steps == list(range(1, len(steps) + 1)) else None
