@@ -41,7 +41,7 @@ def test_a_dry_run_fits_the_screen_and_writes_nothing(
     assert main(words) == 0
     captured = capsys.readouterr()
     assert max(map(len, captured.out.splitlines())) <= 100
-    assert "143 stages, 143 to run (no input)" in captured.out
+    assert "155 stages, 155 to run (no input)" in captured.out
     assert "note: not there: train_text" in captured.err or "not there: " in captured.err
     assert not (tmp_path / "out").exists()
     assert main([*words, "--json"]) == 0

@@ -130,9 +130,7 @@ impl Demand {
             let row = if ranked || takes_rows(job) { job.shape.last().copied().unwrap_or(1) } else { 0 };
             demand.row = demand.row.max(row);
             let places = row.max(BLOCK as u64);
-            // A key and a place twice, a bucket, a number; and for each model what happens to each rank.
-            let by_rank = 4 * real + 8 + 16 * inputs.saturating_sub(1);
-            demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { by_rank } else { 0 }));
+            demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 4 * real + 24 } else { 0 }));
             let searches = match job.method.name.as_str() {
                 "ties" | "magnitude_prune" => inputs.saturating_sub(1),
                 "breadcrumbs" | "breadcrumbs_ties" => 2 * inputs.saturating_sub(1),

@@ -52,8 +52,8 @@ impl<R: Real> Dropper<R> {
         }
     }
 
-    /// Applies what does not depend on a threshold to entries of model `model`. `at` is the index of `x[0]` in its tensor.
-    pub fn apply(&self, level: Level, model: usize, at: u64, x: &mut [R], space: &mut Space<R>) {
+    /// Applies what does not depend on a threshold. `at` is the index of `x[0]` in its tensor.
+    pub fn apply(&self, level: Level, at: u64, x: &mut [R], space: &mut Space<R>) {
         match self {
             Self::Keep => {}
             Self::DropAll => x.fill(R::ZERO),
@@ -70,7 +70,7 @@ impl<R: Real> Dropper<R> {
             Self::Ranked { key, by_rank } => {
                 space.numbers.resize(x.len(), 0);
                 fill(level, *key, at, &mut space.numbers);
-                by_rank.apply(level, model, x, &space.numbers, &mut space.ranks);
+                by_rank.apply(level, x, &space.numbers, &mut space.ranks);
             }
         }
     }

@@ -129,7 +129,7 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
             ),
             _ => {}
         }
-        self.droppers[model].apply(self.level, model, at, x, space);
+        self.droppers[model].apply(self.level, at, x, space);
         if let Some(factors) = self.factors.get() {
             crate::kernels::combine::scale(self.level, x, factors[model]);
         }

@@ -24,11 +24,10 @@ impl<R: Real> ByRank<R> {
         }
     }
 
-    /// Drops and rescales a row of model `model`.
-    pub fn apply(&self, level: Level, model: usize, row: &mut [R], numbers: &[u32], space: &mut Ranks<R>) {
+    /// Drops and rescales a row.
+    pub fn apply(&self, level: Level, row: &mut [R], numbers: &[u32], space: &mut Ranks<R>) {
         let sorted = space.order.sort(level, row);
-        space.fates.resize_with(space.fates.len().max(model + 1), Fates::default);
-        let fates = space.fates[model].of(self, row.len());
+        let fates = space.fates.of(self, row.len());
         for (&(_, place), fate) in sorted.iter().zip(fates) {
             let place = place as usize;
             // Whether an entry stays is a coin toss, which no branch can be asked to foresee: the sign is the mask.
@@ -41,13 +40,12 @@ impl<R: Real> ByRank<R> {
 /// Working space of a row.
 pub struct Ranks<R: Real> {
     order: Order<R>,
-    /// One for each model: their rows come in turns.
-    fates: Vec<Fates<R>>,
+    fates: Fates<R>,
 }
 
 impl<R: Real> Default for Ranks<R> {
     fn default() -> Self {
-        Self { order: Order::default(), fates: Vec::new() }
+        Self { order: Order::default(), fates: Fates { rule: None, by_rank: Vec::new() } }
     }
 }
 
@@ -57,16 +55,11 @@ struct Fate<R> {
     scale: R,
 }
 
-/// The fates of one model's rows, of the last length asked for: tables of all tensors' rows would add up.
+/// The fates of one kind of row, the last one asked for: tables of all tensors' rows would add up, and models whose
+/// parameters differ, so that each computes them anew, are rare.
 struct Fates<R> {
     rule: Option<ByRank<R>>,
     by_rank: Vec<Fate<R>>,
-}
-
-impl<R: Real> Default for Fates<R> {
-    fn default() -> Self {
-        Self { rule: None, by_rank: Vec::new() }
-    }
 }
 
 impl<R: Real> Fates<R> {
@@ -123,10 +116,10 @@ mod tests {
         for len in [0, 1, 2, values.len() / 2, values.len()] {
             let row: Vec<R> = values[..len].iter().map(|&x| R::of(x)).collect();
             let numbers: Vec<u32> = (0..len as u32).map(|at| (at + 1).wrapping_mul(0x9E37_79B9)).collect();
-            for (number, rule) in rules(len).into_iter().enumerate() {
+            for rule in rules(len) {
                 for level in Level::available() {
                     let mut dropped = row.clone();
-                    rule.apply(level, number % 2, &mut dropped, &numbers, &mut space);
+                    rule.apply(level, &mut dropped, &numbers, &mut space);
                     let dropped: Vec<_> = dropped.iter().map(|x| x.bits()).collect();
                     assert!(dropped == expected(&rule, &row, &numbers), "{rule:?}, {level:?}");
                 }
