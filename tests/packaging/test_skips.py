@@ -1,4 +1,4 @@
-"""Tests that are skipped without an extra: what they ask of Carrick itself exists, lest a rename skips them for good."""
+"""Tests are skipped without an extra, never for good: what they ask of Carrick itself exists."""
 
 from __future__ import annotations
 
