@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from carrick import merge
 from carrick.plan import estimate_of, plan_text
 from carrick.plan.estimate import passes_of
 from plan.tiny import job_of, linear, llama, llama_config, plan_of, trio, write
@@ -44,9 +45,36 @@ def test_bytes_are_counted_by_method_and_pass(tmp_path: Path) -> None:
     assert cost.peak_bytes > 0
 
 
-def test_density_one_needs_one_pass(tmp_path: Path) -> None:
-    assert passes_of(job_of(ties(tmp_path, "1"), UP)) == 1
-    assert passes_of(job_of(ties(tmp_path, "0.9"), UP)) == 2
+@pytest.mark.parametrize(
+    ("method", "parameters", "passes"),
+    [
+        ("ties", "density: 0.9", 2),
+        ("ties", "density: 1", 1),
+        ("ties", "density: 0", 1),
+        ("ties", "density: 0.9, rescale: l1", 3),
+        ("ties", "density: 0.9, zero_vote: majority", 3),
+        ("ties", "density: 1, zero_vote: majority", 2),
+        ("dare_ties", "density: 0.5", 1),
+        ("dare_ties", "density: 0.5, zero_vote: majority", 2),
+        ("breadcrumbs", "density: 0.5, gamma: 0.1", 2),
+        ("della", "density: 0.5, epsilon: 0.1", 1),
+        ("model_stock", "", 2),
+        ("model_stock", "filter_wise: true", 1),
+        ("nuslerp", "", 2),
+        ("nuslerp", "nuslerp_flatten: false", 1),
+        ("nuslerp", "nuslerp_flatten: false, nuslerp_row_wise: true", 2),
+        ("task_arithmetic", "", 1),
+    ],
+)
+def test_passes_are_those_of_the_engine(tmp_path: Path, method: str, parameters: str, passes: int) -> None:
+    a, b, c = trio(tmp_path)
+    weight = "" if method == "model_stock" else "parameters: {weight: 1}, "
+    plan = plan_of(
+        f"merge_method: {method}\nbase_model: {a}\nparameters: {{{parameters}}}\n"
+        f"models: [{{{weight}model: {b}}}, {{{weight}model: {c}}}]\ndtype: float32"
+    )
+    assert passes_of([job_of(plan, UP)], len(plan.files)) == [passes]
+    assert merge(None, tmp_path / "out", plan=plan).bytes_read == estimate_of(plan).bytes_read
 
 
 def test_everything_a_user_asks_for_is_there(tmp_path: Path) -> None:

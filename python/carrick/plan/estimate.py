@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from carrick import methods
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from carrick.plan.job import Job, Plan
 
 # Bytes that move per second where nobody measured: a fast SSD, or the page cache behind two cores.
 TYPICAL_RATE = 2.0e9
 # Tiles, rings and the writer's buffers at the default settings, where the engine does not say itself.
 _USUAL_PEAK = 96 << 20
-_TRIMMED = "density"
 
 
 @dataclass(slots=True)
@@ -41,15 +42,11 @@ class Estimate:
     engine: bool = False
 
 
-def passes_of(job: Job) -> int:
-    """How often a job reads its inputs: trimming at density 1 keeps everything and measures nothing."""
-    method = methods.load().get(job.method)
-    if method is None:
-        return 1
-    densities = [i.parameters[_TRIMMED] for i in job.inputs if i.parameters and _TRIMMED in i.parameters]
-    if densities and all(d == 1.0 for d in densities) and job.options.get("zero_vote") != "majority":
-        return 1
-    return int(method.passes[0])
+def passes_of(jobs: Sequence[Job], files: int) -> list[int]:
+    """How often each job of a plan with so many files reads its inputs, as the engine counts it."""
+    from carrick import _core  # noqa: PLC0415  (a plan is made without the engine)
+
+    return _core.passes(json.dumps([job.as_dict() for job in jobs]), files)
 
 
 def estimate_of(plan: Plan, options: dict[str, object] | None = None) -> Estimate:
@@ -67,9 +64,10 @@ def estimate_of(plan: Plan, options: dict[str, object] | None = None) -> Estimat
 
     shares: dict[str, MethodShare] = {}
     decompositions = 0.0
+    plain = iter(passes_of([job for job in plan.jobs if not is_joint(job)], len(plan.files)))
     for job in plan.jobs:
         share = shares.setdefault(job.method, MethodShare(job.method))
-        passes = passes_of(job)
+        passes = int(methods.load()[job.method].passes) if is_joint(job) else next(plain)
         share.tensors += 1
         read, written = job.bytes_read_once * passes, job.nbytes
         if is_joint(job):

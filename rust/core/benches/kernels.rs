@@ -10,13 +10,16 @@
 use std::hint::black_box;
 
 use carrick_core::dtype::Dtype;
-use carrick_core::kernels::combine::{add_scaled, add_to_base};
+use carrick_core::kernels::combine::{add_scaled, add_to_base, combine as combine_vectors};
 use carrick_core::kernels::consensus::{Voter, elect, gather, merge_agreeing, vote_by_sum};
 use carrick_core::kernels::convert::Element;
 use carrick_core::kernels::level::Level;
+use carrick_core::kernels::order::Order;
+use carrick_core::kernels::product::{Panel, ROWS, Target, pack_rows};
 use carrick_core::kernels::random::{StreamKey, drop_rescale, fill, keep_below};
-use carrick_core::kernels::reduce::{Lanes, add_dot, add_norm1};
-use carrick_core::kernels::select::{Bracket, SLACK, Scan};
+use carrick_core::kernels::reduce::{Lanes, add_dot, add_dots, add_norm1};
+use carrick_core::kernels::select::{Bracket, SLACK, Scan, Stored};
+use carrick_core::kernels::stored::{Block, Drops, RandomDrop};
 use carrick_core::kernels::trim::keep_from;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -45,10 +48,15 @@ fn bf16(values: &[f32]) -> Vec<u8> {
 }
 
 /// Measures `kernel` on every level of this machine, and a memcpy that reads and writes as many bytes in all.
-fn family(criterion: &mut Criterion, name: &str, nbytes: usize, mut kernel: impl FnMut(Level)) {
+fn family(criterion: &mut Criterion, name: &str, nbytes: usize, kernel: impl FnMut(Level)) {
+    family_at(criterion, name, nbytes, &Level::available(), kernel);
+}
+
+/// The same on some levels.
+fn family_at(criterion: &mut Criterion, name: &str, nbytes: usize, levels: &[Level], mut kernel: impl FnMut(Level)) {
     let mut group: BenchmarkGroup<'_, WallTime> = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(nbytes as u64));
-    for level in Level::available() {
+    for &level in levels {
         group.bench_function(BenchmarkId::from_parameter(level.name()), |bencher| bencher.iter(|| kernel(level)));
     }
     let from = vec![1_u8; nbytes / 2];
@@ -87,6 +95,10 @@ fn combine(criterion: &mut Criterion) {
     family(criterion, "combine/add_to_base", TILE * 3 * F32, |level| {
         add_to_base(level, black_box(&mut sum), &x, 1e-9);
     });
+    let vectors = [deltas(13), deltas(14), deltas(15)];
+    family(criterion, "combine/combine_3", TILE * 5 * F32, |level| {
+        combine_vectors(level, &vectors, &(0..TILE), &[0.3, 0.3, 0.4], Some(&x), black_box(&mut sum));
+    });
 }
 
 fn consensus(criterion: &mut Criterion) {
@@ -120,6 +132,12 @@ fn reduce(criterion: &mut Criterion) {
         add_norm1(level, &mut lanes, black_box(&a));
         black_box(lanes.total());
     });
+    let vectors = [deltas(16), deltas(17), deltas(18)];
+    family(criterion, "reduce/dots_3", TILE * 3 * F32, |level| {
+        let mut lanes = [Lanes::default(); 6];
+        add_dots(level, &mut lanes, black_box(&vectors), &(0..TILE));
+        black_box(lanes);
+    });
 }
 
 fn select(criterion: &mut Criterion) {
@@ -146,5 +164,84 @@ fn random(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(kernels, convert, combine, consensus, reduce, select, random);
+/// Entries of a base and three models as they are stored, merged without being decoded first.
+fn stored(criterion: &mut Criterion) {
+    let [base, models @ ..] = [19, 20, 21, 22].map(|seed| bf16(&deltas(seed)));
+    let models = models.each_ref().map(Vec::as_slice);
+    let numbers: [Vec<u32>; 3] = std::array::from_fn(|model| {
+        let mut numbers = vec![0; TILE];
+        fill(Level::detect(), StreamKey::new(0, model as u64, "weight"), 0, &mut numbers);
+        numbers
+    });
+    let voter = Voter { low: 0.001_f32.to_bits(), weight: 0.5, factor: 1.0, share: 0.5 };
+    let ties = Block {
+        base: &base,
+        models,
+        numbers: [&[][..]; 3],
+        drops: Drops::Smallest,
+        voters: [voter; 3],
+        zero: 1.0,
+        divides: true,
+        lambda: 1.0,
+    };
+    let mut out = vec![0; base.len()];
+    family(criterion, "stored/ties_3_bf16", 5 * base.len(), |level| {
+        black_box(black_box(&ties).merge(level, Dtype::BF16, &mut out));
+    });
+    let drop = RandomDrop::new(keep_below(0.5), 2.0);
+    let dare = Block {
+        numbers: numbers.each_ref().map(Vec::as_slice),
+        drops: Drops::Random([drop; 3]),
+        voters: [Voter { low: 0, ..voter }; 3],
+        ..ties
+    };
+    family(criterion, "stored/dare_ties_3_bf16", 5 * base.len() + 3 * TILE * F32, |level| {
+        black_box(black_box(&dare).merge(level, Dtype::BF16, &mut out));
+    });
+    let mut keys = vec![0_u32; TILE + SLACK];
+    let bracket = Bracket { low: 0.001_f32.to_bits(), high: 0.001_02_f32.to_bits() };
+    let pair = Stored { base: &base, tuned: models[0] };
+    // The other levels decode entries before they scan them.
+    let levels: Vec<Level> =
+        Level::available().into_iter().filter(|&level| f32::scans_stored(level, Dtype::BF16)).collect();
+    family_at(criterion, "stored/scan_bf16", 2 * base.len(), &levels, |level| {
+        black_box(f32::scan_stored(level, Dtype::BF16, black_box(pair), bracket, &mut keys));
+    });
+}
+
+/// Rows of a task vector brought in the order of their magnitudes, as DELLA wants them.
+fn order(criterion: &mut Criterion) {
+    const ROW: usize = 2048;
+    let x = deltas(23);
+    let mut order = Order::<f32>::default();
+    family(criterion, "order/sort_rows", TILE * F32, |level| {
+        for row in black_box(&x).chunks(ROW) {
+            black_box(order.sort(level, row));
+        }
+    });
+}
+
+/// Rows of B·A of an adapter of rank 64; bytes are those of the result, what is multiplied stays in the cache.
+fn product(criterion: &mut Criterion) {
+    const RANK: usize = 64;
+    const COLUMNS: usize = TILE / ROWS;
+    let left = pack_rows(&deltas(24)[..ROWS * RANK], RANK);
+    let panel = &deltas(25)[..RANK * f32::WIDTH];
+    let mut out = vec![0_f32; TILE];
+    family(criterion, "product/rank_64", TILE * F32, |level| {
+        for first in (0..COLUMNS).step_by(f32::WIDTH) {
+            let target = Target {
+                out: &mut out[first..],
+                stride: COLUMNS,
+                rows: 0..ROWS,
+                columns: 0..f32::WIDTH,
+                adds: false,
+                scale: 1.0,
+            };
+            f32::multiply(level, black_box(&left), panel, target);
+        }
+    });
+}
+
+criterion_group!(kernels, convert, combine, consensus, reduce, select, stored, order, product, random);
 criterion_main!(kernels);

@@ -29,7 +29,7 @@ mod _core {
     #[pymodule_export]
     use crate::random::stream_key;
     #[pymodule_export]
-    use crate::run::{commit, estimate, execute};
+    use crate::run::{commit, estimate, execute, passes};
     #[pymodule_export]
     use crate::similarity::similarity;
     #[pymodule_export]

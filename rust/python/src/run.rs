@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use carrick_core::plan::Plan;
+use carrick_core::plan::{Job, Plan};
 use carrick_core::run::hooks::{Hooks, Progress};
 use carrick_core::run::{Options, execute as run_plan};
 use carrick_core::writer;
@@ -50,6 +50,13 @@ pub fn estimate(py: Python<'_>, plan: &str, options: &str) -> PyResult<String> {
     let (plan, options) = (parse_plan(plan)?, parse_options(options)?);
     let estimate = py.detach(|| carrick_core::run::estimate(&plan, &options)).map_err(to_python)?;
     to_json(&estimate)
+}
+
+/// How often each job of a plan with so many files reads its inputs.
+#[pyfunction]
+pub fn passes(jobs: &str, files: usize) -> PyResult<Vec<u64>> {
+    let jobs: Vec<Job> = serde_json::from_str(jobs).map_err(|error| bad_json("jobs", &error))?;
+    carrick_core::run::passes(&jobs, files).map_err(to_python)
 }
 
 /// Turns the finished partial folder into the model.

@@ -77,11 +77,12 @@ class Forecast:
         self.peak_bytes = max(self.peak_bytes, truncation_memory(files, jobs, cuts, self.engine))
         modules: list[dict[str, Any]] = []
         tensors: dict[str, StoredTensor] = {}
+        passes = passes_of(jobs, len(files))
         for number, (job, cut) in enumerate(zip(jobs, cuts, strict=True)):
             rows, columns = job.shape
             rank = min(rows, columns, cut.rank or rows)
             modules.append(_found(rank))
-            self.bytes_read += job.bytes_read_once * passes_of(job)
+            self.bytes_read += job.bytes_read_once * passes[number]
             self.scratch_bytes += rank * (rows + columns) * element_size(_REAL)
             tensors |= {f"{number}.{which}": _stored(_REAL) for which in "ab"}
         report = {"modules": modules, "bytes_read": 0, "bytes_written": 0}

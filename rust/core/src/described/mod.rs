@@ -16,6 +16,9 @@ use crate::kernels::product::{Panel, ROWS, Target, pack_rows};
 use crate::plan::{Block, Description, Factor, Place, Product};
 use crate::source::Bytes;
 
+/// Elements of a right factor that are read at a time, unless a row has more: small adapters have thousands of short rows.
+const PACKED_READ: usize = 1 << 16;
+
 /// The bytes of a described tensor.
 pub struct Described<'a, R> {
     name: &'a str,
@@ -227,10 +230,14 @@ impl<'a, R: Panel + Element> Described<'a, R> {
         let mut packed = Packed::new(rank, columns);
         let mut bytes = Vec::new();
         if !factor.transposed {
-            let mut row = vec![R::ZERO; columns];
-            for k in 0..rank {
-                self.load_factor(factor.place, (k * columns) as u64, &mut row, &mut bytes)?;
-                packed.put_row(k, 0, &row);
+            let step = (PACKED_READ / columns.max(1)).clamp(1, rank.max(1));
+            let mut rows = vec![R::ZERO; step * columns];
+            for first in (0..rank).step_by(step) {
+                let rows = &mut rows[..step.min(rank - first) * columns];
+                self.load_factor(factor.place, (first * columns) as u64, rows, &mut bytes)?;
+                for (k, row) in (first..rank).zip(rows.chunks(columns.max(1))) {
+                    packed.put_row(k, 0, row);
+                }
             }
             return Ok(packed);
         }

@@ -162,6 +162,20 @@ fn negative_zeros_of_a_block_stay() {
 }
 
 #[test]
+fn a_right_factor_longer_than_one_read_is_whole() {
+    for (rank, columns) in [(5, 30_000), (2, 70_000)] {
+        let mut store = Store::default();
+        let mut description = plain(1, columns);
+        let (left, right) = (numbers(rank, &mut 1), numbers(rank * columns, &mut 2));
+        let [a, b] = [store.put(&left), store.put(&right)].map(|place| Factor { place, transposed: false });
+        description.products.push(Product { left: a, right: b, rank: rank as u64, scale: 1.0 });
+        let sum = |column: usize| (0..rank).fold(0f32, |sum, k| left[k].mul_add(right[k * columns + column], sum));
+        let expected: Vec<f32> = (0..columns).map(sum).collect();
+        assert_eq!(read_all(&description, &store, columns, Level::SCALAR).unwrap(), expected);
+    }
+}
+
+#[test]
 fn a_factor_that_is_not_finite_is_refused() {
     let mut store = Store::default();
     let mut description = plain(1, 2);

@@ -251,9 +251,11 @@ impl<R: Element> Operation for Measured<'_, R> {
 
     fn measure(&self, _pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         match self.span {
-            Span::Column { len } => self.measure_columns(range, len.max(1), buffers),
-            _ => self.measure_leaves(range, buffers),
+            Span::Column { len } => self.measure_columns(range.clone(), len.max(1), buffers)?,
+            _ => self.measure_leaves(range.clone(), buffers)?,
         }
+        self.tensor.release(&range);
+        Ok(())
     }
 
     fn resolve(&self, _pass: usize, _buffers: &mut Buffers) -> Result<()> {

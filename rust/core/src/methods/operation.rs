@@ -2,10 +2,11 @@
 
 use std::ops::{Deref, Range};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::counts::Counts;
 use crate::dtype::Dtype;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::source::Bytes;
 
 /// An input tensor: bytes of a file, or bytes that are computed while they are read.
@@ -66,14 +67,13 @@ impl Tensor<'_> {
 
     /// The bytes of a range of elements of every input.
     pub fn read_all<'b>(&'b self, range: &Range<u64>, buffers: &'b mut Buffers) -> Result<Vec<&'b [u8]>> {
-        buffers.0.resize_with(self.inputs.len().max(buffers.0.len()), Vec::new);
-        buffers.0.iter_mut().take(self.inputs.len()).enumerate().map(|(i, b)| self.read(i, range, b)).collect()
+        let (count, buffers) = (self.inputs.len(), buffers.of(self.inputs.len())?);
+        buffers.iter_mut().take(count).enumerate().map(|(i, b)| self.read(i, range, b)).collect()
     }
 
     /// The bytes of a range of elements of one input, in the first buffer.
     pub fn read_one<'b>(&'b self, input: usize, range: &Range<u64>, buffers: &'b mut Buffers) -> Result<&'b [u8]> {
-        buffers.0.resize_with(buffers.0.len().max(1), Vec::new);
-        self.read(input, range, &mut buffers.0[0])
+        self.read(input, range, &mut buffers.of(1)?[0])
     }
 
     /// The bytes of a range of elements of two inputs.
@@ -84,12 +84,11 @@ impl Tensor<'_> {
         range: &Range<u64>,
         buffers: &'b mut Buffers,
     ) -> Result<[&'b [u8]; 2]> {
-        buffers.0.resize_with(buffers.0.len().max(2), Vec::new);
-        let (one, other) = buffers.0.split_at_mut(1);
+        let (one, other) = buffers.of(2)?.split_at_mut(1);
         Ok([self.read(first, range, &mut one[0])?, self.read(second, range, &mut other[0])?])
     }
 
-    /// Says that nothing will read this range again.
+    /// Says that nothing in this pass will read this range again.
     pub fn release(&self, range: &Range<u64>) {
         for stored in &self.inputs {
             let size = stored.dtype.size() as u64;
@@ -104,9 +103,29 @@ const READ: u64 = 1 << 16;
 /// The same for what is computed while it is read: enough rows for a panel of a factor to be worth loading.
 pub const COMPUTED_READ: u64 = 1 << 18;
 
-/// A thread's reading buffers, one for each input.
+/// A thread's reading buffers, one for each input, and the flag that tells it to stop: some passes read a whole tensor,
+/// or all of them, in one go.
 #[derive(Default)]
-pub struct Buffers(Vec<Vec<u8>>);
+pub struct Buffers {
+    inputs: Vec<Vec<u8>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Buffers {
+    /// Reading through them fails once `cancelled` is set.
+    pub fn new(cancelled: Arc<AtomicBool>) -> Self {
+        Self { inputs: Vec::new(), cancelled }
+    }
+
+    /// At least `count` buffers.
+    fn of(&mut self, count: usize) -> Result<&mut [Vec<u8>]> {
+        if self.cancelled.load(Ordering::Acquire) {
+            return Err(Error::Interrupted);
+        }
+        self.inputs.resize_with(count.max(self.inputs.len()), Vec::new);
+        Ok(&mut self.inputs)
+    }
+}
 
 /// How a pass cuts a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,4 +172,25 @@ pub trait Operation: Send + Sync {
 
     /// Writes a tile of the result.
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Memory;
+
+    #[test]
+    fn nothing_is_read_once_the_run_is_cancelled() {
+        let bytes = Memory(&[1, 2]);
+        let stored = Stored { bytes: Origin::File(&bytes), begin: 0, dtype: Dtype::U8 };
+        let tensor =
+            Tensor { name: "w", elements: 2, row: 2, dtype: Dtype::U8, inputs: vec![stored.clone(), stored] };
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut buffers = Buffers::new(Arc::clone(&cancelled));
+        assert_eq!(tensor.read_one(1, &(1..2), &mut buffers).unwrap(), [2]);
+        cancelled.store(true, Ordering::Release);
+        assert!(matches!(tensor.read_one(0, &(0..2), &mut buffers), Err(Error::Interrupted)));
+        assert!(matches!(tensor.read_pair(0, 1, &(0..2), &mut buffers), Err(Error::Interrupted)));
+        assert!(matches!(tensor.read_all(&(0..2), &mut buffers), Err(Error::Interrupted)));
+    }
 }

@@ -1,11 +1,12 @@
 //! What a run shows while it goes on, and how it is told to stop.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Shared with whoever watches.
 #[derive(Debug, Default)]
 pub struct Hooks {
-    cancelled: AtomicBool,
+    cancelled: Arc<AtomicBool>,
     bytes_done: AtomicU64,
     bytes_total: AtomicU64,
     tensors_done: AtomicUsize,
@@ -29,13 +30,18 @@ pub struct Progress {
 }
 
 impl Hooks {
-    /// Asks the run to stop; it does so within a tile.
+    /// Asks the run to stop; it does so before it reads on.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
     }
 
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// What is set when the run is asked to stop.
+    pub(crate) fn cancelled(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.cancelled)
     }
 
     pub fn progress(&self) -> Progress {

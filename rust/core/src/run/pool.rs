@@ -59,7 +59,7 @@ impl Pool<'_, '_> {
     fn work(&self) -> Result<()> {
         // A panic in a method is a defect; it must not leave other threads waiting for this one.
         let guard = StopOnPanic(self);
-        let mut buffers = Buffers::default();
+        let mut buffers = Buffers::new(self.hooks.cancelled());
         while let Some(task) = self.schedule.next() {
             if self.hooks.is_cancelled() {
                 return Err(Error::Interrupted);

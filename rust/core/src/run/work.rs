@@ -55,6 +55,11 @@ impl Work<'_> {
             Tiling::Whole => self.elements.max(1),
         }
     }
+
+    /// Measuring passes that read all inputs.
+    pub fn measures(&self) -> u64 {
+        (0..self.operation.measures().len()).filter(|&pass| self.operation.reads_all(pass)).count() as u64
+    }
 }
 
 /// What jobs read: the data sections of the plan's files, and the factors of what is computed from them.
@@ -297,17 +302,10 @@ fn task_vectors<'a, R: Scan + Element>(
         Domain::<R>::new(settings.level, settings.tile, settings.max_listed, recipe, members).map(Arc::new)
     };
     let shared = if first.whole_model_trim {
-        let same = |recipe: &Arc<Recipe>| {
-            recipe.whole_model_trim
-                && recipe.models.len() == first.models.len()
-                && recipe.models.iter().zip(&first.models).all(|(a, b)| a.density == b.density)
-        };
-        if let Some(odd) = recipes.iter().position(|recipe| !same(recipe)) {
-            let name = tensors[odd].name;
-            return Err(Error::tensor(
-                name,
-                "its density differs: a trim over the whole model has one for each model",
-            ));
+        let odd = |recipe: &Arc<Recipe>| first.differs_in(recipe);
+        if let Some((tensor, what)) = tensors.iter().zip(&recipes).find_map(|(t, recipe)| Some((t, odd(recipe)?))) {
+            let reason = format!("its {what} differs: a trim over the whole model has one for each model");
+            return Err(Error::tensor(tensor.name, reason));
         }
         Some(domain(0..tensors.len())?)
     } else {

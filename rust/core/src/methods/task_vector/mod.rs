@@ -241,11 +241,13 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
 
     fn measure(&self, pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         match self.passes[pass] {
-            Pass::Sample => Ok(()),
-            Pass::Scan => self.scan(range, buffers),
-            Pass::Norms => self.measure_norms(range, buffers),
-            Pass::Majority => self.count_majority(range, buffers),
+            Pass::Sample => return Ok(()),
+            Pass::Scan => self.scan(range.clone(), buffers)?,
+            Pass::Norms => self.measure_norms(range.clone(), buffers)?,
+            Pass::Majority => self.count_majority(range.clone(), buffers)?,
         }
+        self.tensor.release(&range);
+        Ok(())
     }
 
     fn resolve(&self, pass: usize, buffers: &mut Buffers) -> Result<()> {

@@ -155,6 +155,20 @@ impl Recipe {
         model + usize::from(self.based)
     }
 
+    /// What two tensors that share a trim do not agree in.
+    pub fn differs_in(&self, other: &Self) -> Option<&'static str> {
+        let models = || self.models.iter().zip(&other.models);
+        let checks = [
+            ("trim_scope", self.whole_model_trim == other.whole_model_trim),
+            ("number of models", self.models.len() == other.models.len()),
+            ("density", models().all(|(a, b)| a.density == b.density)),
+            ("gamma", models().all(|(a, b)| a.gamma == b.gamma)),
+            ("kept_count", self.kept_count == other.kept_count),
+            ("at_threshold", self.with_equals == other.with_equals),
+        ];
+        checks.into_iter().find_map(|(what, same)| (!same).then_some(what))
+    }
+
     pub fn needs_majority(&self) -> bool {
         self.consensus.is_some_and(|consensus| consensus.zero == ZeroVote::Majority)
     }

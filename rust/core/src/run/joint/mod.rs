@@ -12,7 +12,7 @@ use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
 use super::truncate::factors_file::FactorsFile;
 use super::work::{RunFactors, Settings, Sources, Work, compile};
-use super::{Options, Read};
+use super::{Options, Read, give_back_free_memory};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::level::Level;
@@ -206,6 +206,7 @@ impl Run<'_, '_> {
     }
 
     fn module(&self, index: usize) -> Result<ModuleReport> {
+        give_back_free_memory();
         let module = &self.request.modules[index];
         let job = &self.plan.jobs[module.jobs[0]];
         let mut updates = Loaded {
@@ -214,7 +215,7 @@ impl Run<'_, '_> {
             module: index,
             shape: sides(job, self.request.by_rows),
             data: vec![0.0; job.elements() as usize],
-            buffers: Buffers::default(),
+            buffers: Buffers::new(self.hooks.cancelled()),
         };
         let wanted = Wanted { tolerance: self.request.tolerance, rank: self.request.rank, memory: self.cut.each };
         self.hooks.begin(module.jobs[0], false);

@@ -14,7 +14,7 @@ use super::hooks::Hooks;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
 use super::work::{RunFactors, Settings, Sources, compile};
-use super::{Options, Read, Traffic};
+use super::{Options, Read, Traffic, give_back_free_memory};
 use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -212,6 +212,7 @@ impl Sink for Matrices<'_> {
     fn finish(&self, job: usize, _counts: Counts) -> Result<()> {
         let (planned, wanted) = (&self.plan.jobs[job], &self.request.jobs[job]);
         let (rows, columns) = sides(planned);
+        give_back_free_memory();
         let data = std::mem::take(&mut *lock(&self.matrices[job]));
         let matrix = Matrix { data, rows: rows as usize, columns: columns as usize, transposed: wanted.transposed };
         let found = truncate(matrix, wanted.keep, self.request.route, self.plan.seed, &planned.name)?;
