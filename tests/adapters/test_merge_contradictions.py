@@ -114,11 +114,11 @@ def test_weights_of_what_is_saved_whole_are_those_of_its_name(tmp_path):
 
 
 def test_layer_swap_does_not_sum_what_is_saved_whole(tmp_path):
-    adapters = [lora(seed) for seed in range(2)]
+    adapters = [lora(seed, {Q.format(layer): (6, 17) for layer in range(4)}) for seed in range(2)]
     for adapter in adapters:
         adapter.settings["modules_to_save"] = [HEAD]
         adapter.more[f"{HEAD}.weight"] = np.ones((5, 17), np.float32)
-    with pytest.raises(PlanError, match="layer_swap"):
+    with pytest.raises(PlanError, match="`layer_swap` sums nothing"):
         merged(adapters, method="layer_swap", modules_to_save="merge", base=tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from adapters.merging import FILE, SHAPES, lora
 from carrick import _core
 from carrick.adapters import merge
 from carrick.cli import main
+from carrick.intermediates import Intermediates
 from oracles.files import read_file, write_model
 
 RANKS = (2, 3, 4)
@@ -105,6 +107,27 @@ def test_intermediates_may_be_kept(three, tmp_path):
     carrick.merge(config, tmp_path / "other", keep_intermediates=True, force=True)
     with pytest.raises(carrick.ConfigError, match=r"`west` would be kept at .*west, where the output goes"):
         carrick.merge(config, tmp_path / "west", keep_intermediates=True, force=True)
+
+
+def test_a_second_run_takes_nothing_from_a_live_one(three, tmp_path):
+    config = written(tmp_path, documents(three))
+    with Intermediates(tmp_path / "out", ["west"]) as live:
+        (live.path / "west").mkdir()
+        with pytest.raises(carrick.CarrickError, match="another run is writing there"):
+            carrick.merge(config, tmp_path / "out")
+        assert (live.path / "west").is_dir()
+    assert not (tmp_path / "out").exists()
+    carrick.merge(config, tmp_path / "out")
+
+
+def test_no_input_lies_where_intermediates_are_deleted(three, tmp_path):
+    mine = tmp_path / "out.carrick-intermediates" / "mine"
+    shutil.copytree(three[0], mine)
+    config = {"merge_method": "cat", "models": [{"model": str(mine)}, {"model": three[1]}]}
+    for contents in ([config], documents([str(mine), *three[1:]])):
+        with pytest.raises(carrick.CarrickError, match=f"the input {mine} lies in"):
+            carrick.merge(written(tmp_path, contents), tmp_path / "out")
+        assert (mine / FILE).is_file()
 
 
 def test_an_intermediate_is_not_kept_where_an_input_lies(three, tmp_path):

@@ -50,6 +50,38 @@ def test_biases_of_b():
     np.testing.assert_allclose(report.state_dict[key], np.arange(21) / 3, rtol=1e-6)
 
 
+WAYS = [
+    ("ties", {"rank": 3}, True),
+    ("ties", {"energy": 0.9}, True),
+    ("knots_ties", {"rank": 3}, True),
+    ("knots_ties", {"energy": 0.9}, True),
+    ("knots_ties", {}, False),
+    ("knots_ties", {"rank": 3, "device": "torch:cpu"}, False),
+    ("cat", {"rank": 3}, False),
+]
+
+
+@pytest.mark.parametrize("wide", ["precision", "inputs", None])
+@pytest.mark.parametrize(("method", "options", "is_cut"), WAYS)
+def test_a_cut_that_is_made_in_float32_is_told_of(method, options, is_cut, wide):
+    """Where nothing is said, the result has the digits of float64; where something is, it has not."""
+    dtype = np.float64 if wide == "inputs" else np.float32
+    adapters = [lora(seed, SHAPES, dtype=dtype) for seed in range(2)]
+    asked = {"method": method, "density": None if method == "cat" else 0.5, "dtype": "float64", **options}
+    asked |= {"precision": "float64"} if wide == "precision" else {}
+    report = merged(adapters, **asked)
+    notes = [note for note in report.notes if "made in float32" in note]
+    assert len(notes) == int(is_cut and wide is not None)
+    if wide is None:
+        return
+    find, name = (knots_oracle, "ties") if method.startswith("knots_") else (oracle, method)
+    more = {} if method == "cat" else {"density": 0.5} | ({} if find is knots_oracle else {"variant": "peft"})
+    whole = find("task_arithmetic" if method == "cat" else name, adapters, **more)
+    ranks = {module["path"]: module["rank"] for module in report.modules}
+    want = {path: best(matrix, ranks[path]) for path, matrix in whole.items()}
+    assert (distance(result(report), want) > 1e-9) == is_cut
+
+
 def best(matrix, rank):
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     return (u[:, :rank] * s[:rank]) @ vt[:rank]

@@ -225,22 +225,6 @@ def test_linear_is_the_sum():
     )
 
 
-def test_equal_singular_values_are_told_of():
-    """Orthogonal adapters of equal size: the directions, and so the merge, are anybody's choice."""
-    path = Q.format(0)
-    eye = np.eye(21, 17, dtype=np.float32)
-    adapters = [
-        Lora({path: (eye[i * 2 : i * 2 + 2, :17], np.eye(21, dtype=np.float32)[:, i * 2 : i * 2 + 2])})
-        for i in range(2)
-    ]
-    notes = merged(adapters, method="knots_ties", density=0.5).notes
-    assert [note for note in notes if "nearly equal" in note and path in note]
-    assert not [note for note in merged(adapters, method="knots_linear").notes if "nearly equal" in note]
-    distinct = merged([lora(0), lora(1)], method="knots_ties", density=0.5)
-    assert not [note for note in distinct.notes if "nearly equal" in note]
-    assert min(module["min_gap"] for module in distinct.modules) > 1e-4
-
-
 @settings(max_examples=15)
 @given(seed=st.integers(0, 99), rank=st.integers(1, 5), count=st.integers(2, 4))
 def test_factors_of_lower_rank_than_they_claim(seed, rank, count):

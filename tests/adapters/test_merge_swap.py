@@ -191,6 +191,44 @@ def test_files_on_disk_and_their_meaning_to_peft(tmp_path):
     np.testing.assert_allclose(logits(loaded(chosen, tmp_path / "out")), logits(dense), rtol=1e-9, atol=1e-9)
 
 
+def some_layers(seed, numbers, **settings):
+    one = lora(seed, {part.format(n): (6, 5) for n in numbers for part in ATTENTION}, rank=2 + seed)
+    one.settings |= settings
+    return one
+
+
+LISTED = {"layers_to_transform": [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize(("one", "other"), [(LISTED, {}), ({}, LISTED), (LISTED, LISTED)])
+def test_layers_that_the_adapters_may_not_show_are_told_of(one, other, tmp_path):
+    """Four layers are seen; a base of 32 would be divided elsewhere."""
+    task, language = some_layers(0, range(4), **one), some_layers(1, range(4), **other)
+    folders = [expert.write(tmp_path / name) for name, expert in (("task", task), ("language", language))]
+    report = merge(folders, tmp_path / "out", method="layer_swap")
+    notes = [note for note in report.notes if "`layers_to_transform`" in note]
+    assert len(notes) == 1
+    assert notes[0].startswith(str(folders[0] if one else folders[1]))
+    assert r"`layers: {match: 'layers\.(0|1|7)\.'}`" in notes[0]
+    assert any("layers are counted by the adapters' modules: 4 in model.layers" in n for n in report.notes)
+    plain = merged([some_layers(0, range(4)), some_layers(1, range(4))], method="layer_swap")
+    assert not [note for note in plain.notes if "`layers_to_transform`" in note]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"), [(range(4, 8), "4 to 7"), ([0, 1, 5], "0, 1, 5"), ([6], "6"), ([1, 2], "1, 2")]
+)
+def test_layers_that_cannot_be_counted(numbers, shown):
+    """Refused with the way to name them, and that way works."""
+    task, language = some_layers(0, numbers), some_layers(1, numbers)
+    message = f"in the layers {shown} of model.layers, .* by a regular expression, such as `layers: {{match: "
+    refused(PlanError, message, [task, language])
+    content = {"merge_method": "layer_swap", "layers": {"match": rf"layers\.({max(numbers)}|99)\."}}
+    report = merged_by_document([task, language], content)
+    want = {p: "language" if int(p.split(".")[2]) == max(numbers) else "task" for p in task.factors}
+    assert origin(report.state_dict, task, language) == want
+
+
 def refused(error, message, adapters, **options):
     with pytest.raises(error, match=message):
         merged(adapters, method="layer_swap", **options)

@@ -266,12 +266,19 @@ def test_a_module_that_merges_to_zero_keeps_one_zero_rank() -> None:
     assert torch.equal(logits(model, "nothing"), want)
 
 
+CHANGED = "changes the base's weights, and the adapter is relative to the changed base; convert it with PEFT"
 REFUSED = [
-    (lambda: lora(use_dora=True), "`use_dora`: DoRA"),
-    (lambda: lora(modules_to_save=["lm_head"]), "`modules_to_save`: full copies"),
-    (lambda: lora(target_modules=["c_attn"], lora_bias=True, fan_in_fan_out=True), "`lora_bias`"),
-    (lambda: lora(bias="all"), "`bias: all`"),
-    (lambda: lora(trainable_token_indices=[1, 2]), "`trainable_token_indices`"),
+    (lambda: lora(use_dora=True), " has `use_dora`: DoRA"),
+    (lambda: lora(modules_to_save=["lm_head"]), " has `modules_to_save`: full copies"),
+    (lambda: lora(target_modules=["c_attn"], lora_bias=True, fan_in_fan_out=True), " has `lora_bias`"),
+    (lambda: lora(bias="all"), " has `bias: all`"),
+    (lambda: lora(trainable_token_indices=[1, 2]), " has `trainable_token_indices`"),
+    (lambda: lora(init_lora_weights="pissa"), f": `init_lora_weights` is 'pissa': PiSSA {CHANGED}"),
+    (
+        lambda: lora(init_lora_weights="pissa_niter_4"),
+        f": `init_lora_weights` is 'pissa_niter_4': PiSSA {CHANGED}",
+    ),
+    (lambda: lora(init_lora_weights="olora"), f": `init_lora_weights` is 'olora': OLoRA {CHANGED}"),
 ]
 
 
@@ -280,10 +287,38 @@ def test_what_a_merge_of_factors_would_lose_is_refused(config: Callable[[], Any]
     made = config()
     model = peft.get_peft_model(gpt2() if made.fan_in_fan_out else llama(), made, adapter_name="en")
     before = state(model)
-    with pytest.raises(CarrickError, match=f"adapter `en` has {message}.*carrick adapters merge"):
+    with pytest.raises(CarrickError, match=f"^adapter `en`{message}") as caught:
         add_merged_adapter(model, ["en"], method="cat")
+    assert ("carrick adapters merge" in str(caught.value)) == (" has " in message)
     assert_unchanged(before, state(model))
     assert list(model.peft_config) == ["en"]
+
+
+@pytest.mark.parametrize(
+    ("init", "reason"),
+    [
+        ("corda", f"CorDA {CHANGED}"),
+        ("lora_ga", f"LoRA-GA {CHANGED}"),
+        ("loftq", "LoftQ replaces the base by a quantised one"),
+        ("new_idea", "an initialisation that is not known and may change the base's weights"),
+        (True, None),
+        (False, None),
+        ("gaussian", None),
+        ("eva", None),
+        ("orthogonal", None),
+    ],
+)
+def test_initialisations(init: Any, reason: str | None) -> None:
+    """Those that take calibration data or a quantised base are told by the configuration alone."""
+    model = with_adapters(llama, LLAMA[:1])
+    model.peft_config["en"].init_lora_weights = init
+    if reason is None:
+        add_merged_adapter(model, ["en"], method="cat")
+        return
+    with pytest.raises(CarrickError) as caught:
+        add_merged_adapter(model, ["en"], method="cat")
+    assert str(caught.value).startswith(f"adapter `en`: `init_lora_weights` is {init!r}")
+    assert reason in str(caught.value)
 
 
 def test_convolutions_are_refused_by_name() -> None:

@@ -249,6 +249,24 @@ def test_a_module_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "out.carrick-partial").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "told"), [("knots_ties", True), ("knots_dare_linear", True), ("knots_linear", False)]
+)
+def test_equal_singular_values_are_told_of(models: Any, tmp_path: Path, method: str, told: bool) -> None:
+    """All but the sum hang on the basis, `knots_dare_linear` too, which drops entries there."""
+    base, _ = models(2)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    flat = base | {name: np.zeros((24, 24), "f4")}
+    write_model(tmp_path / "base", flat)
+    for number in range(2):
+        update = np.zeros((24, 24), "f4")
+        update[2 * number, 0] = update[2 * number + 1, 1] = 0.5
+        write_model(tmp_path / f"tuned{number}", flat | {name: update})
+    options = {} if method == "knots_linear" else {"density": 0.5}
+    report = carrick.merge(config(tmp_path, 2, method, **options), tmp_path / "out")
+    assert bool([note for note in report.notes if "nearly equal" in note and name in note]) == told
+
+
 def test_what_cannot_be_merged_in_a_basis(models: Any, tmp_path: Path) -> None:
     _, tuned = models(2)
     spec = config(tmp_path, 2, density=0.5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +20,9 @@ from carrick.config.objects import read_object
 from carrick.config.seed import check_seed
 from carrick.config.tree import ListNode, MapNode, Node, Scalar
 from carrick.config.yaml_text import read_text
-from carrick.documents import SUFFIX
 from carrick.errors import ConfigError, FormatError
+from carrick.held_folder import intermediates_folder
+from carrick.intermediates import Intermediates
 from carrick.output_folder import check_replaceable, put_in_place
 from carrick.plan.output import check_room
 from carrick.suggestions import nearest
@@ -112,20 +112,19 @@ def merge_configured(
     """
     documents = _documents(config, seed)
     _plans(documents, out, engine, keep=keep, force=force)  # a mistake in the last one costs no time
-    folder = out.with_name(out.name + SUFFIX)
     made: dict[str, Adapter] = {}
     reports = []
-    try:
+    names = [document.name for document in documents if document.name is not None]
+    with Intermediates(out, names, resumable=False) as held:
         for document in documents:
             if document.name is None:
                 reports.append(merge_document(document, out, engine, force=force, made=made))
                 continue
-            reports.append(merge_document(document, folder / document.name, engine, force=True, made=made))
-            made[document.name] = replace(read_adapter(folder / document.name), ref=document.name)
+            place = held.place(document.name)
+            reports.append(merge_document(document, place, engine, force=True, made=made))
+            made[document.name] = replace(read_adapter(place), ref=document.name)
         for name, place in _kept_places(documents, out).items() if keep else ():
-            put_in_place(folder / name, place)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            put_in_place(held.place(name), place)
     return _summed(reports)
 
 
@@ -159,10 +158,21 @@ def _plans(
         if adapter is not None:
             made[adapter.ref] = adapter
     if out is not None:
+        _check_apart(documents, out)
         if keep:
             _check_kept_places(documents, out, force=force)
         check_room(out, sum(plan.bytes_written + plan.scratch_bytes for plan in plans))
     return plans
+
+
+def _check_apart(documents: list[Document], out: Path) -> None:
+    folder = intermediates_folder(out.resolve())
+    for read in _places_read(documents):
+        if folder in {read, *read.parents}:
+            raise ConfigError(
+                f"the input {read} lies in {folder}, where adapters of named documents are made and deleted; "
+                "move it, or choose another output"
+            )
 
 
 def _kept_places(documents: list[Document], out: Path) -> dict[str, Path]:

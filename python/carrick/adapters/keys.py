@@ -72,6 +72,25 @@ def tensor_names(path: str, kind: Kind) -> tuple[str, str]:
     return f"{PREFIX}{path}.lora_A.weight", f"{PREFIX}{path}.lora_B.weight"
 
 
+def find_name(wanted: str, names: Collection[str]) -> str | None:
+    """Find a tensor of a checkpoint by the name that the whole model has for it.
+
+    A checkpoint that was saved without its head lacks the first part of the name; either is found when it is the
+    only one.
+
+    Examples
+    --------
+    >>> find_name("transformer.wpe.weight", {"wpe.weight", "wte.weight"})
+    'wpe.weight'
+    """
+    if wanted in names:
+        return wanted
+    shorter = wanted.partition(".")[2]
+    found = [shorter] if shorter in names and "." in shorter else []
+    found += [name for name in names if name.endswith(f".{wanted}")]
+    return found[0] if len(found) == 1 else None
+
+
 def base_name(module: LoraModule, names: Collection[str]) -> str:
     """Find the tensor of a checkpoint that a module changes.
 

@@ -59,7 +59,7 @@ def refuse_variants(raw: dict[str, Any], source: str) -> None:
             raise FormatError(
                 f"{source}: `{key}` is set, which is not supported: {why}; use a plain LoRA adapter"
             )
-    _refuse_initialisation(raw.get("init_lora_weights", True), source)
+    refuse_initialisation(raw.get("init_lora_weights", True), source)
 
 
 def unknown_keys(raw: dict[str, Any]) -> tuple[str, ...]:
@@ -75,7 +75,14 @@ def _is_set(value: Any) -> bool:
     return value is not None and value is not False and value not in ({}, [], "")
 
 
-def _refuse_initialisation(init: Any, source: str) -> None:
+def refuse_initialisation(init: Any, source: str) -> None:
+    """Refuse an initialisation after which the adapter is relative to a changed base; `init` is `init_lora_weights`.
+
+    Raises
+    ------
+    FormatError
+        What it does to the base, and the remedy.
+    """
     word = str(init).lower()
     if init is None or word.startswith(_KEEP_BASE):
         return
@@ -84,7 +91,7 @@ def _refuse_initialisation(init: Any, source: str) -> None:
     if name is None:
         raise FormatError(
             f"{said}, an initialisation that is not known and may change the base's weights; if it leaves them "
-            "as they are, set it to true in that file"
+            "as they are, set it to true in adapter_config.json"
         )
     if name == "LoftQ":
         raise FormatError(

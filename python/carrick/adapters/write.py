@@ -41,6 +41,8 @@ _PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
     "use_rslora": False,
 }
+# What says which of PEFT's and transformers' classes the adapter is loaded into.
+_OF_TASK = ("task_type", "auto_mapping")
 # Settings of initialisations, which a finished adapter has no use for and PEFT warns about.
 _INITIALISATIONS = ("corda_config", "eva_config", "lora_ga_config", "loftq_config")
 
@@ -49,6 +51,7 @@ def adapter_config(
     first: AdapterConfig,
     ranks: Mapping[str, int],
     *,
+    task: AdapterConfig | None = None,
     alphas: Mapping[str, float] | None = None,
     modules_to_save: Iterable[str] = (),
     trainable_token_indices: Mapping[str, Iterable[int]] | None = None,
@@ -62,10 +65,12 @@ def adapter_config(
     Parameters
     ----------
     first
-        Configuration of the first input, from which the base, the task and the version of PEFT are kept.
+        Configuration of the first input, from which the base and the version of PEFT are kept.
     ranks
         Rank of each module by its full path. The most frequent one becomes `r`, the others go to
         `rank_pattern`.
+    task
+        Configuration of the input that has the adapter's task; None for the first.
     alphas
         α of each module, which for all that are not named is the rank: a scale of 1.
     modules_to_save, trainable_token_indices, bias, lora_bias, use_dora
@@ -86,6 +91,8 @@ def adapter_config(
     tokens = {name: list(rows) for name, rows in (trainable_token_indices or {}).items()}
     config = {key: value for key, value in first.raw.items() if key not in _INITIALISATIONS}
     config |= {key: ({} if key == "loftq_config" else None) for key in _INITIALISATIONS if key in first.raw}
+    if task is not None:
+        config |= {key: task.raw.get(key) for key in _OF_TASK if key in config or key in task.raw}
     return config | {
         **_PLAIN,
         "r": r,

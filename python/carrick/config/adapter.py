@@ -56,7 +56,7 @@ def read_adapter_options(node: MapNode) -> AdapterOptions:
         None if energy is None else _energy(energy),
         cast('Literal["delta", "factors"]', space or "delta"),
         cast('Literal["float32", "float64"]', precision or "float32"),
-        "refuse" if saved is None else as_text(saved, "`modules_to_save`"),
+        "refuse" if saved is None else _saved(saved),
     )
 
 
@@ -118,6 +118,12 @@ def _energy(node: Node) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value <= 1.0:
         raise node.where.error(f"`energy` is {shown(node)}; it has to be a number above 0, up to 1")
     return float(value)
+
+
+def _saved(node: Node) -> str:
+    """Return the policy; the number of an adapter is text on the command line, and a number in YAML."""
+    value = node.value if isinstance(node, Scalar) else None
+    return str(value) if type(value) is int else as_text(node, "`modules_to_save`")
 
 
 def _choice(node: MapNode, key: str, choices: tuple[str, ...]) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from carrick import _core
 from carrick.checkpoints.headers import read_file
 from carrick.knots.stages import MERGED, Bases, coordinates, joint_jobs, output, updates
+from carrick.knots.uniqueness import not_unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from carrick.plan.job import Plan
 
 FOLDER = "knots"
-# Directions whose singular values are this close turn into one another under rounding to float32.
-NEARLY_EQUAL = 1e-6
 
 
 @dataclass(slots=True)
@@ -100,10 +99,5 @@ def _notes(plan: Plan, modules: list[dict[str, Any]]) -> list[str]:
     }
     how = ", ".join(f"{count} by {names[route]}" for route, count in sorted(routes.items()))
     notes = [f"KnOTS: the bases of {len(modules)} modules were found, {how}."]
-    close = [module["name"] for module in modules if module["rank"] and module["min_gap"] < NEARLY_EQUAL]
-    if close and not joint_jobs(plan)[0].method.endswith("_linear"):
-        notes.append(
-            f"{len(close)} modules have singular values that are nearly equal ({close[0]}, …): the directions that "
-            "belong to them, and so the merge, are not unique there."
-        )
-    return notes
+    gaps = [(module["name"], module["min_gap"]) for module in modules]
+    return notes + not_unique(joint_jobs(plan)[0].method, gaps)

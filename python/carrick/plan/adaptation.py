@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrick.adapters.keys import base_name, orientations
+from carrick.adapters.keys import base_name, find_name, orientations
 from carrick.checkpoints.element_types import is_float
 from carrick.errors import PlanError
 from carrick.plan.adapted import AdaptedTensor, Rows, Update
@@ -191,14 +191,8 @@ class _Step:
             blocks.append((self._own(tensor), self.weight))
 
     def _named(self, wanted: str) -> str | None:
-        """Find the base's tensor of this name; one saved without its head lacks the first part of it."""
-        names = self.model.origin.tensors
-        if wanted in names:
-            return wanted
-        shorter = wanted.partition(".")[2]
-        found = [shorter] if shorter in names and "." in shorter else []
-        found += [name for name in names if name.endswith(f".{wanted}")]
-        return found[0] if len(found) == 1 else None
+        """Find the base's tensor of this name."""
+        return find_name(wanted, self.model.origin.tensors)
 
     def _modules(self) -> dict[str, str]:
         """Find the tensor of each module, and check its shape."""

@@ -9,6 +9,7 @@ from carrick.checkpoints.find import find, find_path
 from carrick.errors import PlanError
 from carrick.plan.adapted import AdaptedTensor, place_of, zeros_like
 from carrick.plan.job import Input
+from carrick.plan.tied import in_a_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -224,7 +225,7 @@ def refuse_lost(models: Iterable[Model]) -> None:
         if lost:
             raise PlanError(
                 f"{model.ref}: an adapter changes {lost[0]!r}, which is tied to the embeddings and not written; "
-                "`tie: untie` writes a head of its own, where a model stores one"
+                f"`tie: untie` writes both{in_a_document(model)}"
             )
 
 
@@ -237,7 +238,9 @@ def tokenizer_folder(document: Document, models: Models, *, download: bool) -> d
     if known is not None:
         return folder_of(known)
     path, revision = find_path(wanted.path, wanted.revision, download=download)
-    return {"ref": wanted.path, "folder": str(path if path.is_dir() else path.parent), "revision": revision}
+    found = {"ref": wanted.path, "folder": str(path if path.is_dir() else path.parent), "revision": revision}
+    # No model of the merge reads it, so that only this says what must not be written over.
+    return found | {"is_folder": path.is_dir(), "files": [] if path.is_dir() else [str(path)]}
 
 
 def folder_of(model: Model) -> dict[str, Any]:

@@ -86,6 +86,27 @@ def decide_ties(
     return _stay_tied(tied_models, untied_models, heads, pairs)
 
 
+def in_a_document(model: Model) -> str:
+    """Say where a model with adapters is untied: `carrick adapters apply` and `merge --dense` have no `tie`."""
+    if not model.adapters:
+        return ""
+    document = f"{{merge_method: passthrough, models: [{{model: {model.ref}}}], tie: untie}}"
+    return f" in a YAML for `carrick merge`, such as {document}"
+
+
+def tied_embeddings(
+    checkpoint: Checkpoint,
+    head: str,
+    shape: tuple[int, ...],
+    roles: Mapping[str, tuple[re.Pattern[str], ...]],
+) -> str | None:
+    """Name the embedding matrix that is the head of a model which stores none; None where it has no such head."""
+    if checkpoint.tie_word_embeddings is False or not VOCABULARY_HEAD.search(head):
+        return None
+    tensors = checkpoint.tensors
+    return _largest(checkpoint, [n for n in word_embeddings(checkpoint, roles) if tensors[n].shape == shape])
+
+
 def tied_heads_follow(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
     """Say of which models an adapter changes embeddings that the output's head is tied to."""
     notes = []
@@ -114,8 +135,8 @@ def _stay_tied(
             tensors = model.checkpoint.tensors
             if not same_bytes(model.checkpoint, tensors[head], model.checkpoint, tensors[embeddings]):
                 raise PlanError(
-                    f"{model.ref}: config.json ties {head!r} to {embeddings!r}, yet their values differ; "
-                    "`tie: untie` keeps both" + (", or set tie_word_embeddings to false in its config.json")
+                    f"{model.ref}: config.json ties {head!r} to {embeddings!r}, yet their values differ; `tie: untie` "
+                    f"keeps both{in_a_document(model)}, or set tie_word_embeddings to false in its config.json"
                 )
             notes.append(f"{model.ref}: {head} equals {embeddings} and is tied to it; it is not written.")
         model.left_out.update(heads)
@@ -154,9 +175,14 @@ def _pair(
     tensors = checkpoint.tensors
     own = tensors.get(heads[0])
     fitting = [n for n in word_embeddings(checkpoint, roles) if own is None or tensors[n].shape == own.shape]
-    if not fitting:
-        return None
-    return heads[0], max(fitting, key=lambda n: (_DECODER in n, tensors[n].elements))
+    embeddings = _largest(checkpoint, fitting)
+    return None if embeddings is None else (heads[0], embeddings)
+
+
+def _largest(checkpoint: Checkpoint, embeddings: list[str]) -> str | None:
+    """Choose the embedding matrix that a head would be tied to."""
+    tensors = checkpoint.tensors
+    return max(embeddings, key=lambda n: (_DECODER in n, tensors[n].elements), default=None)
 
 
 def _is_tied(checkpoint: Checkpoint, heads: list[str]) -> bool:

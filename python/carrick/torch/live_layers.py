@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from carrick.adapters.variants import refuse_initialisation
 from carrick.errors import CarrickError
 from carrick.torch.modules import Term
 
@@ -28,16 +29,17 @@ _REFUSED = {
 
 
 def refuse_config(adapter: str, config: Any) -> None:
-    """Refuse an adapter whose configuration has more than LoRA factors.
+    """Refuse an adapter whose configuration has more than LoRA factors, or that began by changing the base.
 
     Raises
     ------
     CarrickError
-        It has; the message says what, and what to do.
+        It has, or did; the message says what, and what to do.
     """
     for key, reason in _REFUSED.items():
         if getattr(config, key, None):
             raise CarrickError(f"adapter `{adapter}` has `{key}`: {reason}; {_ELSEWHERE}")
+    refuse_initialisation(getattr(config, "init_lora_weights", True), f"adapter `{adapter}`")
     bias = getattr(config, "bias", "none")
     if bias != "none":
         raise CarrickError(

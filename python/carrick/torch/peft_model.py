@@ -67,7 +67,8 @@ def add_merged_adapter(
     ------
     CarrickError
         An adapter that is not there, a name that is taken, or something besides LoRA factors that a merge would
-        lose: DoRA, `modules_to_save`, `lora_bias`, trained tokens, convolutions. The model is as it was.
+        lose: DoRA, `modules_to_save`, `lora_bias`, trained tokens, convolutions; an initialisation that changed the
+        base (PiSSA, OLoRA, CorDA, LoRA-GA, LoftQ). The model is as it was.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from carrick import _core
 from carrick.adapters.extracting.naming import HEADS, task_of, tied_head
 from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import is_float, locate
-from carrick.errors import PlanError
+from carrick.errors import ConfigError, PlanError
 from carrick.plan.tied import VOCABULARY_HEAD, word_embeddings
 from carrick.suggestions import nearest
 
@@ -71,6 +71,8 @@ def find_targets(
 
     Raises
     ------
+    ConfigError
+        A pattern that no matrix within the layers fits.
     PlanError
         A tensor that one of the models lacks, or whose shape differs, and that cannot be stored whole.
     """
@@ -91,6 +93,7 @@ class _Sorting:
         self.layers = {stack.prefix for stack in tuned.stacks}
         self.expected = HEADS.get(task_of(tuned) or "", set())
         self.found = Targets()
+        self._refuse_unmatched(patterns or ())
         self.differing: list[str] = []
         self.unchosen: list[str] = []
         self.unsaved: list[str] = []
@@ -144,6 +147,17 @@ class _Sorting:
                 f"{'; look at the patterns of --modules' if self.chosen is not None else ''}"
             )
         return found
+
+    def _refuse_unmatched(self, patterns: Sequence[str]) -> None:
+        """Refuse patterns that choose nothing: a mistyped one would go unnoticed beside others."""
+        paths = [name.rpartition(".")[0] for name in self.tuned.tensors if self._is_matrix(name)]
+        ends = {path.rpartition(".")[2] for path in paths}
+        for pattern in patterns:
+            if not any(Patterns({pattern: True}, "--modules").find(path) for path in paths):
+                known = nearest(pattern, ends) or f"; these end in {', '.join(sorted(ends))}" if ends else ""
+                raise ConfigError(
+                    f"--modules: {pattern!r} matches no matrix of a layer of {self.tuned.ref}{known}"
+                )
 
     def _is_matrix(self, name: str) -> bool:
         place = locate(name)

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carrick.adapters.keys import find_name
 from carrick.adapters.merging.outputs import real_of
+from carrick.adapters.merging.task import task_of_saved
 from carrick.adapters.write import bias_name, plain_name, tokens_name
 from carrick.checkpoints import find
 from carrick.config.model_ref import ModelRef
 from carrick.errors import PlanError
 from carrick.plan.description import Block, Description, Place
 from carrick.plan.job import CAST, Input, Job
+from carrick.plan.tied import tied_embeddings
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from carrick.adapters.adapter import Adapter
     from carrick.adapters.merging.lineup import AdapterLineup
@@ -35,20 +38,23 @@ def add_biases_of_b(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> 
     Raises
     ------
     PlanError
-        The method is not a sum: what it would do to a bias is not defined.
+        The method is not a sum: what it would do to a bias is not defined; or another adapter changes an embedding,
+        which has no such bias in PEFT.
     """
-    for entry in lineup.entries:
-        biased = [term for term in entry.terms if term.module.bias is not None]
-        if not biased:
-            continue
-        outputs.lora_bias = True
-        if not recipe.is_sum or recipe.adapter.space == "factors":
-            raise PlanError(
-                f"{lineup.names[biased[0].index]}: {entry.path} has a bias of B (`lora_bias`), which only `cat` and "
-                "`task_arithmetic` sum; merge with these, or into the base (--base BASE --dense)"
-            )
-    if not outputs.lora_bias:
+    biased = [
+        (entry, term) for entry in lineup.entries for term in entry.terms if term.module.bias is not None
+    ]
+    if not biased:
         return
+    entry, term = biased[0]
+    holder = lineup.names[term.index]
+    if not recipe.is_sum or recipe.adapter.space == "factors":
+        raise PlanError(
+            f"{holder}: {entry.path} has a bias of B (`lora_bias`), which only `cat` and `task_arithmetic` sum; merge "
+            "with these, or into the base (--base BASE --dense)"
+        )
+    _refuse_embeddings(lineup, holder)
+    outputs.lora_bias = True
     for entry in lineup.entries:
         double = any(term.module.bias is not None and term.module.bias.dtype == "F64" for term in entry.terms)
         described = Description(1, entry.rows, dtype="F64" if double else real_of(entry, recipe.precision))
@@ -60,8 +66,30 @@ def add_biases_of_b(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> 
         outputs.jobs.append(Job(bias_name(entry.path), (entry.rows,), dtype, CAST, {}, [Input(described)]))
 
 
-def add_beside(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, *, download: bool) -> None:
+def _refuse_embeddings(lineup: AdapterLineup, holder: str) -> None:
+    """Raise where an embedding is to be beside biases of B: `lora_bias` holds for all modules of an adapter."""
+    for entry in lineup.entries:
+        if entry.kind == "embedding":
+            other = lineup.names[entry.terms[0].index]
+            raise PlanError(
+                f"{holder} has biases of B (`lora_bias`) and {other} has factors of the embedding {entry.path}, which "
+                "PEFT loads in no one adapter; leave one of the two out, or merge into the base (--base BASE --dense)"
+            )
+
+
+def add_beside(
+    lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, written: Collection[str], *, download: bool
+) -> None:
     """Add modules saved whole, biases and tokens, as `modules_to_save` says.
+
+    Parameters
+    ----------
+    lineup, recipe, outputs
+        The merge.
+    written
+        Paths of the modules that get factors: what PEFT calls a tensor beside them hangs on it.
+    download
+        Fetch a base that is not in the local cache.
 
     Raises
     ------
@@ -70,23 +98,23 @@ def add_beside(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, *, downl
     """
     policy = recipe.adapter.modules_to_save
     kept = None if policy in {REFUSE, MERGE} else index_of(policy, lineup)
-    _add_carried(lineup, outputs)
+    keepers = lineup.adapters if kept is None else [lineup.adapters[kept]]
+    _add_carried(lineup, outputs, written, {name for adapter in keepers for name in _trained(adapter)})
     holders = [a for a in lineup.adapters if _trained(a) or a.tokens]
     if not holders:
         return
     if policy == REFUSE:
         raise PlanError(_refusal(holders))
-    if kept is not None:
-        _refuse_both_ways(lineup, [lineup.adapters[kept]])
-        _keep(lineup, kept, outputs)
-        return
-    _refuse_both_ways(lineup, lineup.adapters)
-    _Sum(lineup, recipe, outputs, download=download).add()
+    _refuse_both_ways(lineup, keepers, written)
+    if kept is None:
+        _Sum(lineup, recipe, outputs, written, download=download).add()
+    else:
+        _keep(lineup, kept, outputs, written)
 
 
-def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter]) -> None:
+def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter], written: Collection[str]) -> None:
     """Raise where a module is to be saved whole and has factors of another adapter: PEFT loads no such adapter."""
-    entries = {entry.path: entry for entry in lineup.entries}
+    entries = {entry.path: entry for entry in lineup.entries if entry.path in written}
     for adapter in kept:
         for name in adapter.saved:
             entry = entries.get(name.rpartition(".")[0])
@@ -105,19 +133,26 @@ def _trained(adapter: Adapter) -> dict[str, StoredTensor]:
     return trained | adapter.biases
 
 
-def _add_carried(lineup: AdapterLineup, outputs: Outputs) -> None:
-    """Copy the base's embeddings where PEFT stored them beside the factors, untrained."""
-    seen: set[str] = set()
+def _add_carried(
+    lineup: AdapterLineup, outputs: Outputs, written: Collection[str], trained: Collection[str]
+) -> None:
+    """Copy the base's embeddings where PEFT stored them beside the factors, untrained, and none is kept that was."""
+    seen = set(trained)
     for index, adapter in enumerate(lineup.adapters):
         for name in adapter.saved:
             if name in adapter.carried and name not in seen:
                 seen.add(name)
                 tensor = adapter.saved[name]
-                outputs.add_copy(_key(name, lineup), tensor.shape, lineup.place(index, tensor))
+                outputs.add_copy(plain_name(name, written), tensor.shape, lineup.place(index, tensor))
 
 
-def _key(name: str, lineup: AdapterLineup) -> str:
-    return plain_name(name, {entry.path for entry in lineup.entries})
+def _bias_of(adapters: Sequence[Adapter], written: Collection[str]) -> str:
+    """Return what `bias` has to say for all these adapters' biases: `lora_only` is of modules with factors."""
+    kinds = {adapter.config.bias for adapter in adapters}
+    paths = {name.rpartition(".")[0] for adapter in adapters for name in adapter.biases}
+    if "all" in kinds or not paths <= set(written):
+        return "all"
+    return "lora_only" if "lora_only" in kinds else "none"
 
 
 def _refusal(holders: list[Adapter]) -> str:
@@ -146,15 +181,16 @@ def index_of(policy: str, lineup: AdapterLineup) -> int:
     )
 
 
-def _keep(lineup: AdapterLineup, index: int, outputs: Outputs) -> None:
+def _keep(lineup: AdapterLineup, index: int, outputs: Outputs, written: Collection[str]) -> None:
     """Copy what one adapter has; what others have is named in a note."""
     adapter = lineup.adapters[index]
     for name, tensor in _trained(adapter).items():
-        outputs.add_copy(_key(name, lineup), tensor.shape, lineup.place(index, tensor))
+        outputs.add_copy(plain_name(name, written), tensor.shape, lineup.place(index, tensor))
     for path, tokens in adapter.tokens.items():
         outputs.add_copy(tokens_name(path), tokens.rows.shape, lineup.place(index, tokens.rows))
     outputs.modules_to_save = adapter.config.modules_to_save
-    outputs.bias = adapter.config.bias
+    outputs.bias = _bias_of([adapter], written)
+    outputs.task = index
     # By the module's path: a list alone means the input embeddings, whatever they are called.
     outputs.tokens = {path: tokens.indices for path, tokens in adapter.tokens.items()}
     outputs.notes.append(f"modules saved whole, biases and tokens are those of {adapter.ref}.")
@@ -166,7 +202,15 @@ def _keep(lineup: AdapterLineup, index: int, outputs: Outputs) -> None:
 class _Sum:
     """θ₀ + Σ wᵢ·(θᵢ − θ₀) of every tensor that is saved whole."""
 
-    def __init__(self, lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, *, download: bool) -> None:
+    def __init__(
+        self,
+        lineup: AdapterLineup,
+        recipe: Recipe,
+        outputs: Outputs,
+        written: Collection[str],
+        *,
+        download: bool,
+    ) -> None:
         base = recipe.document.base_model
         if base is None:
             raise PlanError(
@@ -187,6 +231,7 @@ class _Sum:
         self.lineup = lineup
         self.outputs = outputs
         self.recipe = recipe
+        self.written = written
         self.base = find(base.path, base.revision, download=download)
         self.outputs.base = self.base
         self.first_file = len(lineup.files)
@@ -204,17 +249,12 @@ class _Sum:
             self._tensor(name)
         configs = [adapter.config for adapter in self.lineup.adapters]
         self.outputs.modules_to_save = tuple(dict.fromkeys(n for c in configs for n in c.modules_to_save))
-        self.outputs.bias = next((c.bias for c in configs if c.bias != "none"), "none")
+        self.outputs.bias = _bias_of(self.lineup.adapters, self.written)
+        self.outputs.task = task_of_saved(self.lineup.adapters)
         self.outputs.notes.append("modules saved whole are summed as weighted differences from the base.")
 
     def _tensor(self, name: str) -> None:
-        stored = self.base.tensors.get(name)
-        if stored is None:
-            holder = next(a.ref for a in self.lineup.adapters if name in _trained(a))
-            raise PlanError(
-                f"{self.base.ref}: has no tensor {name!r}, which {holder} saves whole, so that there is no "
-                "difference to merge; keep one adapter's with --modules-to-save ADAPTER"
-            )
+        stored = self._of_base(name)
         inputs = [Input(Place(self.first_file + stored.file, stored.begin, stored.dtype), base=True)]
         weights = self._weights(name)
         for index, adapter in enumerate(self.lineup.adapters):
@@ -228,8 +268,26 @@ class _Sum:
                 )
         dtype = self.outputs.type_of(inputs[1].dtype)
         options: dict[str, Value] = {"normalize": False, "lambda": 1.0}
-        key = _key(name, self.lineup)
+        key = plain_name(name, self.written)
         self.outputs.jobs.append(Job(key, stored.shape, dtype, "task_arithmetic", options, inputs))
+
+    def _of_base(self, name: str) -> StoredTensor:
+        """Find what the base has for a tensor: a head that it ties and does not store is its embeddings."""
+        tensors = self.base.tensors
+        found = find_name(name, tensors)
+        holder, own = next((a, _trained(a)[name]) for a in self.lineup.adapters if name in _trained(a))
+        if found is None:
+            found = tied_embeddings(self.base, name, own.shape, self.recipe.document.roles)
+            if found is not None:
+                self.outputs.notes.append(
+                    f"the base ties {name} to {found}: the differences from that are merged."
+                )
+        if found is None:
+            raise PlanError(
+                f"{self.base.ref}: has no tensor {name!r}, which {holder.ref} saves whole, so that there is no "
+                "difference to merge; keep one adapter's with --modules-to-save ADAPTER"
+            )
+        return tensors[found]
 
     def _weights(self, name: str) -> list[float]:
         values = self.recipe.named(name)

@@ -13,9 +13,11 @@ from carrick.adapters.merging.on_device import merge_on_torch
 from carrick.adapters.merging.outputs import Outputs
 from carrick.adapters.merging.recipe import KNOTS
 from carrick.adapters.merging.sums import concatenate, truncate
-from carrick.adapters.merging.swap import swap_modules
+from carrick.adapters.merging.swap import givers, swap_modules
+from carrick.adapters.merging.task import task_notes
 from carrick.checkpoints.element_types import element_size
 from carrick.errors import PlanError
+from carrick.knots.uniqueness import not_unique
 from carrick.plan.job import Plan, Shard
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ def refuse_contradictions(recipe: Recipe, device: str) -> None:
         if recipe.truncates:
             raise PlanError("`space: factors` keeps the adapters' rank; leave `rank` and `energy` out")
     elif recipe.method == "layer_swap":
+        if device != "cpu":
+            raise PlanError("`layer_swap` decomposes nothing: leave --device out")
         if recipe.truncates:
             raise PlanError("`layer_swap` keeps the rank of every module; leave `rank` and `energy` out")
     elif not (recipe.truncates or recipe.is_sum or recipe.method.startswith(KNOTS) or device != "cpu"):
@@ -46,8 +50,11 @@ def refuse_contradictions(recipe: Recipe, device: str) -> None:
 def _beside(lineup: AdapterLineup, recipe: Recipe, engine: Engine) -> Outputs:
     """Find what the adapters hold beside their modules, and what becomes of it."""
     beside = Outputs(recipe.document.output_dtype)
+    swaps = recipe.method == "layer_swap" and recipe.adapter.space == "delta"
+    written = givers(lineup, recipe) if swaps else [entry.path for entry in lineup.entries]
     add_biases_of_b(lineup, recipe, beside)
-    add_beside(lineup, recipe, beside, download=engine.download)
+    add_beside(lineup, recipe, beside, set(written), download=engine.download)
+    beside.notes += task_notes(lineup.adapters, beside.task)
     return beside
 
 
@@ -69,7 +76,7 @@ def add_jobs(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, stages: St
     elif recipe.method == "layer_swap":
         swap_modules(lineup, recipe, outputs)
     elif recipe.method.startswith(KNOTS):
-        basis = _basis(lineup, recipe, stages)
+        basis = _basis(lineup, recipe, outputs, stages)
         if recipe.truncates:
             merge_basis_to_rank(lineup, recipe, outputs, basis, stages)
         else:
@@ -88,7 +95,7 @@ def add_jobs(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, stages: St
     outputs.notes += beside.notes
     outputs.modules_to_save, outputs.bias = beside.modules_to_save, beside.bias
     outputs.tokens, outputs.lora_bias = beside.tokens, beside.lora_bias
-    outputs.base = beside.base
+    outputs.base, outputs.task = beside.base, beside.task
     base = recipe.document.base_model
     if base is not None and outputs.base is None:
         outputs.notes.append(f"the base {base} is not read: an adapter is merged by its updates alone.")
@@ -102,12 +109,14 @@ def _request(recipe: Recipe) -> dict[str, Any]:
     return {"tolerance": tolerance, "precision": recipe.precision, **limits}
 
 
-def _basis(lineup: AdapterLineup, recipe: Recipe, stages: Stages) -> Decomposition:
-    """Find the basis that the updates share; weights never enter it."""
+def _basis(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, stages: Stages) -> Decomposition:
+    """Find the basis that the updates share, and say where it is not unique; weights never enter it."""
     kind: Kind = "joint_columns" if recipe.merge_options["direction"] == "columns" else "joint_rows"
     scales = [[term.module.scale for term in entry.terms] for entry in lineup.entries]
     found = stages.decompose(lineup, kind, scales, _request(recipe))
     lineup.files.append(found.record)
+    gaps = zip(lineup.entries, found.modules, strict=True)
+    outputs.notes += not_unique(recipe.method, ((entry.path, module["min_gap"]) for entry, module in gaps))
     return found
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from carrick.adapters.merging.outputs import product_with_a, product_with_b, real_of, zeros
 from carrick.adapters.merging.sums import add_zero, diagnostics
-from carrick.knots.run import NEARLY_EQUAL
 from carrick.plan.description import Description
 from carrick.plan.job import CAST, Input
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 def merge_in_basis(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, found: Decomposition) -> None:
     """Add the jobs of every module, once the decompositions are there."""
     by_columns = recipe.merge_options["direction"] == "columns"
-    close = []
     for number, entry in enumerate(lineup.entries):
         module = found.modules[number]
         outputs.modules.append(diagnostics(entry, module))
@@ -36,8 +34,6 @@ def merge_in_basis(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, foun
         if rank == 0:
             add_zero(entry, outputs)
             continue
-        if module["min_gap"] < NEARLY_EQUAL and not recipe.method.endswith("_linear"):
-            close.append(entry.path)
         outputs.add_rank(entry, rank)
         coordinates = Coordinates(recipe, found, number)
         options, inputs = coordinates.merge(by_columns=by_columns)
@@ -47,11 +43,6 @@ def merge_in_basis(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, foun
         )
         add_merged(entry, rank, recipe.plain_method, options, inputs)
         add_basis(entry, rank, CAST, {}, basis)
-    if close:
-        outputs.notes.append(
-            f"{len(close)} modules have singular values that are nearly equal ({close[0]}, …): the directions that "
-            "belong to them, and so the merge, are not unique there."
-        )
 
 
 class Coordinates:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from carrick.adapters.merging.knots import Coordinates
 from carrick.adapters.merging.outputs import real_of, update_of, zeros
 from carrick.adapters.merging.stages import Held
-from carrick.adapters.merging.sums import add_zero
+from carrick.adapters.merging.sums import add_zero, diagnostics
 from carrick.adapters.truncation import Cut
 from carrick.plan.job import CAST, Input, Job
 
@@ -38,7 +38,7 @@ def merge_updates_to_rank(lineup: AdapterLineup, recipe: Recipe, outputs: Output
             one.index, one.parameters = index, parameters
         shape = (entry.rows, entry.columns)
         jobs.append(Job(entry.weight_name, shape, "F32", recipe.plain_method, values.options, inputs))
-    found = _truncate(lineup, recipe, jobs, stages)
+    found = _truncate(lineup, recipe, outputs, jobs, stages)
     for number, entry in enumerate(lineup.entries):
         outputs.modules.append(_diagnostics(entry, found.modules[number]))
         rank = found.rank(number)
@@ -63,12 +63,14 @@ def merge_basis_to_rank(
 ) -> None:
     """Merge the coordinates of every module, cut them down, and turn the factors with the basis.
 
-    U has orthonormal columns: the best approximation of the merged X gives that of U·X.
+    U has orthonormal columns: the best approximation of the merged X gives that of U·X. Reported are rank and error of
+    that cut, beside the singular values of the basis, on whose gaps the merge hangs.
     """
     by_columns = recipe.merge_options["direction"] == "columns"
     held = []
     for number, entry in enumerate(lineup.entries):
         if basis.rank(number) == 0:
+            outputs.modules.append(diagnostics(entry, basis.modules[number]))
             add_zero(entry, outputs)
         else:
             held.append(_Based(number, entry, Coordinates(recipe, basis, number)))
@@ -79,12 +81,13 @@ def merge_basis_to_rank(
         # The name keys the masks and orders the trim: that of the tensor which holds the coordinates otherwise.
         name = module.entry.names[0 if by_columns else 1]
         jobs.append(Job(name, (rows, columns), "F32", recipe.plain_method, options, inputs))
-    found = _truncate(lineup, recipe, jobs, stages)
+    found = _truncate(lineup, recipe, outputs, jobs, stages)
     modules = [Held(module.number, module.entry) for module in held]
     turned = stages.turn(basis, found, modules, len(lineup.files), by_columns=by_columns)
     lineup.files.append(turned.record)
     for place, module in enumerate(held):
-        outputs.modules.append(_diagnostics(module.entry, found.modules[place]))
+        cut = {name: found.modules[place][name] for name in ("rank", "error")}
+        outputs.modules.append(diagnostics(module.entry, {**basis.modules[module.number], **cut}))
         rank = found.rank(place)
         if rank == 0:
             add_zero(module.entry, outputs)
@@ -97,8 +100,16 @@ def merge_basis_to_rank(
         outputs.add_b(module.entry, rank, CAST, {}, [b])
 
 
-def _truncate(lineup: AdapterLineup, recipe: Recipe, jobs: list[Job], stages: Stages) -> Truncation:
+def _truncate(
+    lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, jobs: list[Job], stages: Stages
+) -> Truncation:
     options = recipe.adapter
+    if recipe.precision == "float64":
+        why = "F64 adapters" if options.precision == "float32" else "`precision: float64`"
+        outputs.notes.append(
+            f"{why}: computed in float64 up to the cut to a rank, which is made in float32; leave the rank out, or "
+            "truncate the sum (`cat`), to keep float64 throughout."
+        )
     cuts = [Cut(options.rank, options.energy) for _ in jobs]
     found = stages.truncate(lineup.files, jobs, cuts, seed=recipe.document.seed or 0)
     lineup.files.append(found.record)

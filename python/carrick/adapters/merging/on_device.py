@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carrick.adapters.factors_file import FactorsFile
 from carrick.adapters.merging.recipe import KNOTS
 from carrick.errors import ConfigError, PlanError
+from carrick.knots.uniqueness import not_unique
 from carrick.plan.description import Place
 from carrick.plan.job import CAST, Input
 
@@ -64,6 +65,9 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
             _add(outputs, entries[path], len(a), [Place(file, *place) for place in places])
             outputs.modules.append({"path": path, **asdict(found)})
     lineup.files.append(factors.record)
+    if recipe.method.startswith(KNOTS):
+        gaps = ((module["path"], module["min_gap"]) for module in outputs.modules)
+        outputs.notes += not_unique(recipe.method, gaps)
 
 
 def _refuse_others(recipe: Recipe) -> None:

@@ -27,6 +27,7 @@ class Outputs:
     modules: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     modules_to_save: tuple[str, ...] = ()
+    task: int = 0  # the adapter whose task it has: modules saved whole belong to one
     tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     bias: str = "none"
     lora_bias: bool = False

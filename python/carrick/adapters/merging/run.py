@@ -46,7 +46,7 @@ class AdapterReport(MergeReport):
     modules
         For each module that went through a decomposition: `path`, `rank`, `sigma` (all singular values),
         `min_gap` (the smallest relative gap between kept ones), `route`, `error` (relative Frobenius error of a
-        truncation).
+        truncation). Of KnOTS, `sigma`, `min_gap` and `route` are those of the basis that the updates share.
     config
         The content of adapter_config.json.
     state_dict
@@ -123,6 +123,7 @@ def config_of(lineup: AdapterLineup, outputs: Outputs) -> dict[str, Any]:
     return adapter_config(
         lineup.adapters[0].config,
         outputs.ranks,
+        task=lineup.adapters[outputs.task].config,
         alphas=outputs.alphas,
         modules_to_save=outputs.modules_to_save,
         trainable_token_indices=outputs.tokens,
