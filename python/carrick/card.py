@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick import __version__
 from carrick.names import full_name, public_name, without_paths
+from carrick.provenance import named_models, real_models
 from carrick.summary import options_by_method, parameters_by_model, plain
 
 if TYPE_CHECKING:
@@ -21,13 +22,14 @@ def model_card(plan: Plan) -> str:
         f"# {_title(plan)}",
         f"A merge of {_listing([full_name(model) for model in _merged(meta)])} by `{meta['method']}`"
         + (f" (variant `{meta['variant']}`)" if meta["variant"] else "")
-        + f", made with Carrick {__version__}.",
+        + f", made with Carrick {__version__}."
+        + _intermediates(meta),
         "## Models",
         _models(plan),
         "## Options",
         _options(plan),
         "## Configuration",
-        f"```yaml\n{without_paths(meta['yaml'], meta['models']).strip()}\n```",
+        f"```yaml\n{without_paths(meta['yaml'], named_models(meta)).strip()}\n```",
         "`carrick.json` records the inputs and the checksum of every tensor.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -35,7 +37,7 @@ def model_card(plan: Plan) -> str:
 
 def _front_matter(plan: Plan) -> str:
     lines = ["---"]
-    models = plan.meta["models"]
+    models = real_models(plan.meta)
     names = dict.fromkeys(public_name(one) for model in models for one in (model, *model.get("adapters", [])))
     # A JSON string is a YAML string: names with colons or hashes stay whole.
     lines += ["base_model:", *(f"- {json.dumps(name)}" for name in names)]
@@ -52,6 +54,16 @@ def _title(plan: Plan) -> str:
 def _merged(meta: dict[str, Any]) -> list[dict[str, Any]]:
     merged = [model for model in meta["models"] if model["role"] == "model"]
     return merged or list(meta["models"])
+
+
+def _intermediates(meta: dict[str, Any]) -> str:
+    """Say what the other documents of the configuration make."""
+    made = [public_name(model) for model in meta["models"] if model.get("intermediate")]
+    if not made:
+        return ""
+    real = [full_name(model) for model in real_models(meta)]
+    verb = "is an intermediate" if len(made) == 1 else "are intermediates"
+    return f" {_listing(made)} {verb} of the configuration below; the inputs are {_listing(real)}."
 
 
 def _listing(names: list[str]) -> str:

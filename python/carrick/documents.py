@@ -6,8 +6,6 @@ that a mistake in the last document costs no time.
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,18 @@ from carrick.checkpoints import Checkpoint, find
 from carrick.config import load
 from carrick.config.seed import check_seed
 from carrick.errors import ConfigError, PlanError
-from carrick.output_folder import check_replaceable, put_in_place
+from carrick.held_folder import intermediates_folder
+from carrick.knots.modules import scratch_bytes
+from carrick.output_folder import check_replaceable
 from carrick.plan import DEFAULT_SHARD_SIZE, Plan, build_plan, planned_checkpoint
-from carrick.plan.output import check_output_of_plan
+from carrick.plan.output import check_apart, check_output_of_plan, check_room
+from carrick.provenance import attach_provenance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from carrick.config import Document
     from carrick.plan import ShardSize
-
-SUFFIX = ".carrick-intermediates"
 
 
 class Series:
@@ -56,87 +55,87 @@ class Series:
         check_seed(seed)
         self._seed = seed
         self._download = download
+        self._planned: dict[str | None, Plan] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the intermediates, in the order in which they are merged."""
+        return [document.name for document in self.documents if document.name is not None]
 
     @property
     def folder(self) -> Path:
         """Where the intermediates are merged, beside the output."""
-        out = self.out or Path.cwd() / "merged"
-        return out.with_name(out.name + SUFFIX)
+        return intermediates_folder(self.out or Path.cwd() / "merged")
 
     def plans(self) -> list[Plan]:
-        """Plan every document from headers alone; those of intermediates are what they are going to be."""
+        """Plan every document from headers alone; those of intermediates are what they are going to be.
+
+        Raises
+        ------
+        PlanError
+            Also where an input of any document lies in the output, or the disk has no room for all of them.
+        """
         found: dict[str, Checkpoint] = {}
-        plans = []
         for document in self.documents:
             plan = self._plan(document, found)
-            plans.append(plan)
+            self._planned[document.name] = plan
             if document.name is not None:
                 found[document.name] = planned_checkpoint(plan, self.folder / document.name, document.name)
+        plans = list(self._planned.values())
+        for document, plan in zip(self.documents, plans, strict=True):
+            attach_provenance(plan, self._planned, self.sources_of(document))
+        if self.out is not None:
+            for place in (self.out, self.folder):
+                for plan in plans:
+                    check_apart(place, plan)
+            check_room(self.out, sum(plan.bytes_written + scratch_bytes(plan.jobs) for plan in plans))
         return plans
 
     def plan(self, document: Document) -> Plan:
         """Plan one document against the intermediates that lie on disk by now."""
         found = {name: find(str(self.folder / name)) for name in document.depends_on}
-        return self._plan(document, found)
+        plan = self._plan(document, found)
+        attach_provenance(plan, self._planned, self.sources_of(document))
+        return plan
 
-    def is_merged(self, document: Document, plan: Plan) -> bool:
-        """Whether an interrupted run has finished this intermediate, from the very same files."""
-        mark = self._mark(document)
-        return mark.is_file() and mark.read_text() == _identity(plan) and self.place(document).is_dir()
+    def sources_of(self, document: Document) -> list[str]:
+        """Names of all documents that go into one, by way of others as well, in the order in which they run."""
+        wanted = set(document.depends_on)
+        for other in reversed(self.documents):
+            if other.name in wanted:
+                wanted.update(other.depends_on)
+        return [name for name in self.names if name in wanted]
 
-    def mark_merged(self, document: Document, plan: Plan) -> None:
-        """Remember that an intermediate is finished."""
-        self._mark(document).write_text(_identity(plan))
-
-    def place(self, document: Document) -> Path:
-        """Folder that a document is merged into."""
-        if document.name is not None:
-            return self.folder / document.name
-        if self.out is None:
-            raise ConfigError("there is no output folder to merge into")
-        return self.out
-
-    def kept_place(self, document: Document) -> Path:
+    def kept_place(self, name: str) -> Path:
         """Folder beside the output where an intermediate stays with ``keep_intermediates``."""
-        return self.folder.with_name(str(document.name))
+        return self.folder.with_name(name)
 
     def check_kept_places(self, plans: Sequence[Plan], *, force: bool) -> None:
         """Refuse to keep an intermediate where something else stands, an input or the output above all."""
-        for document in self.documents[:-1]:
-            place = self.kept_place(document)
+        for name in self.names:
+            place = self.kept_place(name)
             if place == self.out:
                 raise ConfigError(
-                    f"`{document.name}` would be kept at {place}, where the output goes; rename one of them"
+                    f"`{name}` would be kept at {place}, where the output goes; rename one of them"
                 )
             for plan in plans:
                 try:
                     check_output_of_plan(plan, place)
                 except PlanError as error:
-                    raise PlanError(f"`{document.name}` would be kept beside the output. {error}") from None
+                    raise PlanError(f"`{name}` would be kept beside the output. {error}") from None
             check_replaceable(place, force=force)
 
-    def clear(self, *, keep: bool) -> None:
-        """Delete the intermediates, or move them beside the output."""
-        if keep:
-            for document in self.documents[:-1]:
-                put_in_place(self.place(document), self.kept_place(document))
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _mark(self, document: Document) -> Path:
-        return self.folder / f"{document.name}.finished"
-
     def _plan(self, document: Document, intermediates: Mapping[str, Checkpoint]) -> Plan:
-        out = None if self.out is None else self.place(document)
-        return build_plan(
+        plan = build_plan(
             document,
-            out,
+            self.out if document.name is None else None,
             shard_size=self._shard_size,
             seed=self._seed,
             download=self._download,
             intermediates=intermediates,
         )
-
-
-def _identity(plan: Plan) -> str:
-    """Hash a plan with its files' sizes, times and inodes, which the record's hash leaves out."""
-    return hashlib.sha256(plan.to_json().encode()).hexdigest()
+        made = {str(intermediates[name].folder) for name in document.depends_on}
+        for model in plan.meta["models"]:
+            if model["folder"] in made:
+                model["intermediate"] = True
+        return plan

@@ -6,7 +6,11 @@ missing permission) stays an `OSError`.
 
 from carrick._core import CarrickError, FormatError, PlanError
 
-__all__ = ["CarrickError", "ConfigError", "FormatError", "PlanError"]
+__all__ = ["BusyError", "CarrickError", "ConfigError", "FormatError", "PlanError"]
+
+
+class BusyError(PlanError):
+    """Another run is writing where this one would: what lies there is not this run's to tidy up."""
 
 
 class ConfigError(CarrickError):

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrick.card import model_card
+from carrick.chat_templates import TEMPLATES
 from carrick.checkpoints import read_json
 from carrick.errors import FormatError, PlanError
+from carrick.model_templates import template_of, template_of_most
 from carrick.plan import index_of
 
 if TYPE_CHECKING:
@@ -65,14 +67,6 @@ _NEVER = {
     ".pt", ".pth", ".safetensors",
 }  # fmt: skip
 
-_CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
-
 _NEEDED = ("method", "variant", "document", "yaml", "models", "donor", "tokenizer", "config_json", "dtype")
 
 
@@ -108,7 +102,7 @@ def companions(plan: Plan) -> Companions:
     for folder in (tokenizer, donor):
         if _has_remote_code(folder):
             chosen.update(_matching(folder, ("*.py",)))
-    _set_chat_template(chosen, plan.meta.get("chat_template"))
+    _set_chat_template(chosen, _template_text(plan.meta))
     index = index_of(plan)
     if index is not None:
         chosen[INDEX] = _dump(index)
@@ -153,11 +147,10 @@ def _has_remote_code(folder: Path) -> bool:
     return False
 
 
-def _set_chat_template(chosen: Companions, wanted: Mapping[str, Any] | None) -> None:
-    """Put a template of the configuration in every place that a tokenizer may be asked for it."""
-    if wanted is None or wanted["kind"] == "auto":
+def _set_chat_template(chosen: Companions, text: str | None) -> None:
+    """Put a template of the configuration in every place that a tokenizer may be asked for it; None changes nothing."""
+    if text is None:
         return
-    text = _template_text(wanted)
     for name in [name for name in chosen if name.endswith(".jinja") or name == "chat_template.json"]:
         del chosen[name]
     chosen["chat_template.jinja"] = text.encode()
@@ -169,15 +162,24 @@ def _set_chat_template(chosen: Companions, wanted: Mapping[str, Any] | None) -> 
         chosen["tokenizer_config.json"] = _dump({**content, "chat_template": text})
 
 
-def _template_text(wanted: Mapping[str, Any]) -> str:
+def _template_text(meta: Mapping[str, Any]) -> str | None:
+    """Return the template that the output gets in place of its tokenizer's, None where that stays."""
+    wanted = meta.get("chat_template")
+    if wanted is None:
+        return None
+    if wanted["kind"] == "auto":
+        merged = [Path(model["folder"]) for model in meta["models"] if model["role"] != "donor"]
+        text = template_of_most(merged)
+        return None if text == template_of(Path(meta["tokenizer"]["folder"])) else text
     text = str(wanted["text"])
     if wanted["kind"] == "jinja":
         return text
-    if text == "chatml":
-        return _CHATML
-    raise PlanError(
-        f"chat_template: {text!r} is not known by name (auto and chatml are); give the template's Jinja text"
-    )
+    if text not in TEMPLATES:
+        raise PlanError(
+            f"chat_template: {text!r} is not known by name; the names are auto, {', '.join(TEMPLATES)}; "
+            "or give the template's Jinja text"
+        )
+    return TEMPLATES[text]
 
 
 def _dump(content: Any) -> bytes:

@@ -7,22 +7,24 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from carrick import _core
 from carrick.documents import Series
-from carrick.errors import CarrickError, ConfigError
+from carrick.errors import ConfigError
 from carrick.finish import check_meta, companions, write_companions
-from carrick.knots.modules import scratch_bytes
+from carrick.held_folder import intermediates_folder
+from carrick.intermediates import Intermediates
 from carrick.knots.run import prepare
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
-from carrick.output_folder import check_replaceable
+from carrick.output_folder import check_replaceable, put_in_place
 from carrick.partial import JOURNAL, PartialFolder
 from carrick.plan import KEEP, Plan, check_output_of_plan, estimate_of, load_plan
-from carrick.plan.output import check_room
+from carrick.plan.output import check_apart
 from carrick.progress import listener
 from carrick.record import NAME as RECORD
-from carrick.record import record, write_record
+from carrick.record import inputs, record, write_record
 from carrick.report import MergeReport
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from carrick.finish import Companions
     from carrick.plan import ShardSize
     from carrick.progress import Progress
+    from carrick.record import Records
 
     Config = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
@@ -249,11 +252,14 @@ class _Run:
     def saved(self, plan: Plan) -> None:
         """Run a plan that was made before."""
         check_meta(plan)
-        check_output_of_plan(plan, self._report.out)
+        out = self._report.out
+        check_output_of_plan(plan, out)
+        check_apart(intermediates_folder(out), plan)
         beside = companions(plan)
         self._announce([plan])
         if not self._report.dry_run:
-            self._execute(plan, self._report.out, beside)
+            with Intermediates(out, ()):
+                self._execute(plan, out, beside)
 
     def series(self, series: Series, *, keep: bool) -> None:
         """Plan all documents of a configuration, then merge one after the other."""
@@ -261,24 +267,34 @@ class _Run:
         if keep:
             series.check_kept_places(plans, force=self._force)
         beside = [companions(plan) for plan in plans]
-        check_room(self._report.out, sum(plan.bytes_written + scratch_bytes(plan.jobs) for plan in plans))
         self._announce(plans)
         if self._report.dry_run:
             return
-        try:
+        records: dict[str, dict[str, Any]] = {}
+        with Intermediates(self._report.out, series.names) as held:
             for document, plan, files in zip(series.documents, plans, beside, strict=True):
                 if document.depends_on:
                     plan = series.plan(document)  # noqa: PLW2901  (now against the files that were merged meanwhile)
                     files = companions(plan)  # noqa: PLW2901
-                if document.name is not None and series.is_merged(document, plan):
+                sources = {name: records[name] for name in series.sources_of(document)}
+                if document.name is None:
+                    self._execute(plan, self._report.out, files, sources=sources)
                     continue
-                self._execute(plan, series.place(document), files, document.name)
-                if document.name is not None:
-                    series.mark_merged(document, plan)
-        except CarrickError:
-            series.clear(keep=False)
-            raise
-        series.clear(keep=keep)
+                records[document.name] = self._intermediate(held, document.name, plan, files, sources)
+            for name in series.names if keep else ():
+                put_in_place(held.place(name), series.kept_place(name))
+
+    def _intermediate(
+        self, held: Intermediates, name: str, plan: Plan, files: Companions, sources: Records
+    ) -> dict[str, Any]:
+        """Merge a named document, unless an interrupted run has done so, and return its record."""
+        if held.is_merged(name, plan):
+            # As this call would have written it, whatever the interrupted one was asked to hash.
+            return held.record(name) | {"inputs": inputs(plan, hash_inputs=self._hash_inputs)}
+        held.discard(name)
+        content = self._execute(plan, held.place(name), files, name, sources=sources)
+        held.mark_merged(name, plan)
+        return content
 
     def _announce(self, plans: list[Plan]) -> None:
         """Take what is known before the engine runs."""
@@ -290,7 +306,15 @@ class _Run:
             self._report.bytes_read = sum(cost.bytes_read for cost in costs)
             self._report.bytes_written = sum(cost.bytes_written for cost in costs)
 
-    def _execute(self, plan: Plan, out: Path, files: Companions, name: str | None = None) -> None:
+    def _execute(
+        self,
+        plan: Plan,
+        out: Path,
+        files: Companions,
+        name: str | None = None,
+        *,
+        sources: Records = MappingProxyType({}),
+    ) -> dict[str, Any]:
         shards = [shard.name for shard in plan.shards]
         force = self._force if name is None else True  # an intermediate that stands there is stale, and ours
         with PartialFolder(out) as partial:
@@ -298,7 +322,7 @@ class _Run:
             staged = prepare(plan, partial.path, asdict(self._engine), told)
             text = _core.execute(staged.plan.to_json(), str(partial.path), self._engine.to_json(), told)
             report = json.loads(text)
-            content = record(plan, report, hash_inputs=self._hash_inputs)
+            content = record(plan, report, hash_inputs=self._hash_inputs, intermediates=sources)
             if staged.modules:
                 content["knots"] = staged.record
             write_record(content, partial.path)
@@ -311,6 +335,7 @@ class _Run:
         self._report.bytes_read += staged.bytes_read
         self._report.bytes_written += staged.bytes_written
         self._report.notes += staged.notes
+        return content
 
 
 def _shard_size(given: str | int | None) -> ShardSize | None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from carrick import __version__, _core
@@ -15,8 +17,6 @@ from carrick.names import public_name
 from carrick.summary import options_by_method, parameters_by_model
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from carrick.plan import Plan
     from carrick.summary import Value
 
@@ -29,7 +29,20 @@ CHECKSUM = {
 }
 
 
-def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) -> dict[str, Any]:
+Records = Mapping[str, Mapping[str, Any]]
+"""Records of the intermediates that a merge comes from, by name."""
+
+# What an intermediate's record says of tensors, which are gone with it.
+_OF_TENSORS = ("checksum", "tensors", "intermediates")
+
+
+def record(
+    plan: Plan,
+    report: Mapping[str, Any],
+    *,
+    hash_inputs: bool = False,
+    intermediates: Records = MappingProxyType({}),
+) -> dict[str, Any]:
     """Everything that tells one merge from another.
 
     Parameters
@@ -40,8 +53,10 @@ def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) 
         What the engine said about it.
     hash_inputs
         Read all inputs once more and record the checksum of each file.
+    intermediates
+        Records of those that went into this merge, by way of others as well.
     """
-    return {
+    content = {
         "format": "carrick-record",
         "version": 1,
         "carrick": __version__,
@@ -50,14 +65,20 @@ def record(plan: Plan, report: Mapping[str, Any], *, hash_inputs: bool = False) 
         "seed": plan.seed,
         "options": {name: _compact(options) for name, options in options_by_method(plan).items()},
         "dtype": plan.meta["dtype"]["output"],
-        "plan_hash": plan_hash(plan),
-        "inputs": _inputs(plan, hash_inputs=hash_inputs),
+        "plan_hash": plan_hash(plan, intermediates),
+        "inputs": inputs(plan, hash_inputs=hash_inputs),
         "checksum": CHECKSUM,
         "tensors": tensors_of(report),
         "nan": report["nan"],
         "inf": report["inf"],
         "overflow": report["overflow"],
     }
+    if intermediates:
+        content["intermediates"] = {
+            name: {key: value for key, value in one.items() if key not in _OF_TENSORS}
+            for name, one in intermediates.items()
+        }
+    return content
 
 
 def tensors_of(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -79,8 +100,11 @@ def write_record(content: Mapping[str, Any], folder: Path) -> None:
     (folder / NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def plan_hash(plan: Plan) -> str:
-    """Hash a plan (SHA-256) as on any machine: files by name, size, header instead of path and inode."""
+def plan_hash(plan: Plan, intermediates: Records = MappingProxyType({})) -> str:
+    """Hash a plan (SHA-256) as on any machine: files by name, size, header instead of path and inode.
+
+    Of intermediates it covers how they were planned and what came out.
+    """
     content = plan.as_dict()
     names = _owners(plan)
     content["files"] = [
@@ -93,6 +117,11 @@ def plan_hash(plan: Plan) -> str:
         for number, file in enumerate(content["files"])
     ]
     del content["meta"]
+    if intermediates:
+        content["intermediates"] = {
+            name: [one["plan_hash"], {tensor: of["checksum"] for tensor, of in one["tensors"].items()}]
+            for name, one in intermediates.items()
+        }
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -117,9 +146,10 @@ def _adapters(model: Mapping[str, Any]) -> list[dict[str, Any]]:
     return adapters
 
 
-def _inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
+def inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
+    """Models, adapters and intermediates that a plan reads: revision, role, parameters, files."""
     parameters = parameters_by_model(plan)
-    inputs = []
+    found = []
     for model, values in zip(plan.meta["models"], parameters, strict=True):
         adapters = _adapters(model)
         of_adapters = {number for adapter in adapters for number in adapter["files"]}
@@ -131,6 +161,8 @@ def _inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
             "parameters": _compact(values),
             "files": _files(plan, own, hash_inputs=hash_inputs),
         }
+        if model.get("intermediate"):
+            entry["intermediate"] = True
         if adapters:
             entry["adapters"] = [
                 {
@@ -141,8 +173,8 @@ def _inputs(plan: Plan, *, hash_inputs: bool) -> list[dict[str, Any]]:
                 }
                 for adapter in adapters
             ]
-        inputs.append(entry)
-    return inputs
+        found.append(entry)
+    return found
 
 
 def _files(plan: Plan, numbers: list[int], *, hash_inputs: bool) -> list[dict[str, Any]]:

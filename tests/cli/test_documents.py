@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -11,6 +13,8 @@ from safetensors.numpy import load_file
 
 import carrick as package
 from carrick import _core
+from carrick.intermediates import Intermediates
+from carrick.partial import PartialFolder
 
 TWO = """
 name: sum
@@ -105,7 +109,16 @@ def test_dry_run_and_plan_show_every_document(carrick, models, out):
     assert len(carrick("plan", config, "--json").json) == 2
 
 
-@pytest.mark.parametrize("wrong", ["tokenizer_source: /nowhere/at/all", "chat_template: alpaca"])
+def test_plans_of_several_documents_cannot_be_run(carrick, models, out):
+    path = models.text(carrick("plan", two(models), "--json").out, "plan.json")
+    answer = carrick("merge", "--plan", path, out)
+    assert answer.code == 2
+    assert "holds the plans of several documents" in answer.err
+    assert "run their configuration: carrick merge CONFIG OUT" in answer.err
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("wrong", ["tokenizer_source: /nowhere/at/all", "chat_template: alpacca"])
 def test_a_mistake_in_the_last_document_is_found_before_the_first_is_merged(carrick, models, out, wrong):
     answer = carrick("merge", two(models, extra=wrong), out)
     assert answer.code == 2, answer.err
@@ -159,3 +172,135 @@ def test_names_of_intermediates_stay_in_their_folder(carrick, models, out, name)
     assert answer.code == 2
     assert "`name`" in answer.err
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize(
+    "when", [(stage, second) for stage in (1, 2) for second in ("the same", "other weights", "one document")]
+)
+def test_a_second_run_takes_nothing_from_a_live_one(carrick, models, out, monkeypatch, when):
+    stage, second = when
+    config = two(models)
+    other = {
+        "the same": config,
+        "other weights": models.text(config.read_text().replace("weight: 0.5", "weight: 0.25"), "other.yml"),
+        "one document": models.config("one.yml"),
+    }[second]
+    execute = _core.execute
+    ran, answers = [], []
+
+    def start_another(plan, partial, options, progress):
+        ran.append(partial)
+        if len(ran) == stage:
+            before = sorted(out.parent.rglob("*"))
+            answers.append(carrick("merge", other, out, "--force"))
+            assert sorted(out.parent.rglob("*")) == before
+        return execute(plan, partial, options, progress)
+
+    monkeypatch.setattr(_core, "execute", start_another)
+    package.merge(config, out)
+    assert [answer.code for answer in answers] == [2]
+    assert "another run is writing there" in answers[0].err
+    assert len(ran) == 2
+    check(out, models)
+    assert [p.name for p in out.parent.iterdir()] == ["merged"]
+
+
+def test_an_output_that_another_run_holds_costs_no_finished_intermediate(carrick, models, out, monkeypatch):
+    config = two(models)
+    with PartialFolder(out):
+        answer = carrick("merge", config, out)
+        assert answer.code == 2
+        assert "another run is writing there" in answer.err
+    execute = _core.execute
+    ran = []
+
+    def count(plan, partial, options, progress):
+        ran.append(partial)
+        return execute(plan, partial, options, progress)
+
+    monkeypatch.setattr(_core, "execute", count)
+    package.merge(config, out)
+    assert len(ran) == 1
+    check(out, models)
+    assert [p.name for p in out.parent.iterdir()] == ["merged"]
+
+
+def test_a_refused_merge_leaves_no_intermediates(carrick, models, out):
+    for name in ("base", "math", "code"):
+        path = models[name] / "model.safetensors"
+        raw = bytearray(path.read_bytes())
+        raw[-2:] = b"\xc0\x7f" if name == "base" else raw[-2:]  # a NaN in the input of the second document
+        path.write_bytes(raw)
+    answer = carrick("merge", two(models), out, "--check-finite")
+    assert answer.code == 2, answer.err
+    assert not out.parent.exists()
+
+
+def fail_in_the_second_document(models, out, monkeypatch, **options):
+    """Leave what an interrupted run leaves: a finished intermediate."""
+    execute = _core.execute
+
+    def fail(plan, partial, options, progress):
+        if partial == str(out.with_name("merged.carrick-partial")):
+            raise OSError(5, "Input/output error", partial)
+        return execute(plan, partial, options, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_core, "execute", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            package.merge(two(models), out, **options)
+    return out.with_name("merged.carrick-intermediates")
+
+
+def test_what_an_interrupted_run_left_is_room_for_its_continuation(models, out, monkeypatch):
+    folder = fail_in_the_second_document(models, out, monkeypatch)
+    (folder / "sum" / "large").write_bytes(bytes(70 * 10**6))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
+    package.merge(two(models), out)
+    check(out, models)
+    with pytest.raises(package.CarrickError, match=r"GB are needed and 0\.00 GB are free"):
+        package.merge(two(models), out.with_name("elsewhere"))
+
+
+def test_what_another_configuration_left_is_deleted(models, out, monkeypatch):
+    folder = fail_in_the_second_document(models, out, monkeypatch)
+    (folder / "old").mkdir()
+    assert (folder / "sum.finished").is_file()
+    package.merge(models.config(), out)
+    assert [p.name for p in out.parent.iterdir()] == ["merged"]
+
+
+def test_a_saved_plan_keeps_away_from_intermediates(carrick, models, out, monkeypatch):
+    plan = models.text(carrick("plan", models.config(), "--json").out, "plan.json")
+    folder = fail_in_the_second_document(models, out, monkeypatch)
+    with Intermediates(out, ["sum"]):
+        answer = carrick("merge", "--plan", plan, out)
+        assert answer.code == 2
+        assert "another run is writing there" in answer.err
+        (folder / "left").write_text("by a killed run")
+        (folder / "sum.finished").unlink()
+        folder.rename(folder.with_name("aside"))
+    folder.with_name("aside").rename(folder)
+    assert carrick("merge", "--plan", plan, out).code == 0
+    assert [p.name for p in out.parent.iterdir()] == ["merged"]
+
+
+@pytest.mark.parametrize("documents", [1, 2])
+def test_no_input_lies_where_intermediates_are_deleted(carrick, models, out, documents):
+    mine = out.with_name("merged.carrick-intermediates") / "mine"
+    shutil.copytree(models["math"], mine)
+    sources = [{"model": str(mine), "parameters": {"weight": 1}}]
+    config = models.config(models=sources) if documents == 1 else two(models)
+    config.write_text(config.read_text().replace(str(models["base"]), str(mine)))
+    answer = carrick("merge", config, out)
+    assert answer.code == 2
+    assert f"the input {mine}" in answer.err
+    assert (mine / "model.safetensors").is_file()
+
+
+def test_the_output_is_no_input_of_an_earlier_document(carrick, models):
+    before = (models["math"] / "model.safetensors").read_bytes()
+    answer = carrick("merge", two(models), models["math"], "--force")
+    assert answer.code == 2
+    assert "is the input" in answer.err
+    assert (models["math"] / "model.safetensors").read_bytes() == before

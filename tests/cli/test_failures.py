@@ -31,6 +31,75 @@ def header_longer_than_the_file(models):
     return models.config(), "model.safetensors"
 
 
+def with_header(models, change):
+    """Write math's file with a changed header before the same data."""
+    path = models["math"] / "model.safetensors"
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = change(json.loads(raw[8 : 8 + length]))
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+    return models.config()
+
+
+NORM = "model.norm.weight"
+
+
+def overlapping_offsets(models):
+    def overlap(header):
+        header[NORM]["data_offsets"] = header["lm_head.weight"]["data_offsets"][:1] * 2
+        header[NORM]["data_offsets"][1] += 2 * header[NORM]["shape"][0]
+        return header
+
+    return with_header(models, overlap), "overlap"
+
+
+def offsets_beyond_the_file(models):
+    def shift(header):
+        header[NORM]["data_offsets"] = [at + 10**6 for at in header[NORM]["data_offsets"]]
+        return header
+
+    return with_header(models, shift), NORM
+
+
+def offsets_that_do_not_fit_the_shape(models):
+    def cut(header):
+        header[NORM]["data_offsets"][1] -= 2
+        return header
+
+    return with_header(models, cut), NORM
+
+
+def duplicate_tensor_names(models):
+    def twice(header):
+        text = json.dumps(header)
+        return f'{text[:-1]}, "{NORM}": {json.dumps(header[NORM])}}}'.encode()
+
+    return with_header(models, twice), NORM
+
+
+def json_bomb(models):
+    def nest(_header):
+        return b'{"a":' * 200_000 + b"1" + b"}" * 200_000
+
+    return with_header(models, nest), "model.safetensors"
+
+
+def element_type_of_no_kind(models):
+    def rename(header):
+        header[NORM]["dtype"] = "BF17"
+        return header
+
+    return with_header(models, rename), "BF17"
+
+
+def integers_for_floats(models):
+    tensors = dict(models.tensors["math"])
+    tensors[NORM] = tensors[NORM].astype("int16")
+    save_file(tensors, models["math"] / "model.safetensors")
+    return models.config(), NORM
+
+
 def index_escaping_the_folder(models):
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "../base/model.safetensors"}}
     (models["math"] / "model.safetensors").unlink()
@@ -99,7 +168,9 @@ def missing_config(models):
 
 
 BAD = [
-    truncated, header_longer_than_the_file, index_escaping_the_folder, index_naming_a_missing_shard,
+    truncated, header_longer_than_the_file, overlapping_offsets, offsets_beyond_the_file,
+    offsets_that_do_not_fit_the_shape, duplicate_tensor_names, json_bomb, element_type_of_no_kind,
+    integers_for_floats, index_escaping_the_folder, index_naming_a_missing_shard,
     only_a_pickle, bad_yaml, empty_yaml, misspelt_key, misspelt_method, misspelt_parameter, density_too_large,
     shape_mismatch, missing_tensor, missing_model, missing_config,
 ]  # fmt: skip

@@ -123,19 +123,6 @@ def test_chat_template_of_the_configuration(carrick, models, out, template, text
     assert edited == {"from": "math", "file": "tokenizer_config.json", "chat_template": written}
 
 
-def test_chat_template_auto_is_the_donors(carrick, models, out):
-    (models["math"] / "chat_template.jinja").write_text("old")
-    carrick("merge", models.config(chat_template="auto"), out)
-    assert (out / "chat_template.jinja").read_text() == "old"
-
-
-def test_chat_template_of_an_unknown_name_is_refused(carrick, models, out):
-    answer = carrick("merge", models.config(chat_template="alpaca"), out)
-    assert answer.code == 2
-    assert "alpaca" in answer.err
-    assert not out.parent.exists()
-
-
 def test_single_files_merge_without_any_config(carrick, models, out, tmp_path):
     for name in ("math", "code"):
         (tmp_path / f"{name}.safetensors").write_bytes((models[name] / "model.safetensors").read_bytes())

@@ -64,6 +64,9 @@ def test_the_schema_is_a_schema():
         TIES | {"base_model": {"model": "b", "lora": "a:0.5"}},
         TIES | {"base_model": {"model": "b", "lora": ["a", {"path": "c", "revision": "r", "weight": -1}]}},
         SLICES,
+        SLICES
+        | {"slices": [{"sources": [{"model": "A", "layer_range": [0, 4], "parameters": {"density": 1}}]}]},
+        TIES | {"parameters": {"t": 0.5, "filter_wise": True, "select_topk": 0.1}},
         SLICES | {"slices": [{**SLICES["slices"][0], "residual_weight": 0.1, "parameters": {"scale": 0}}]},
         SWAP,
         SWAP | {"layers": {"first": 2, "last": 0.5}},
@@ -90,7 +93,7 @@ def test_both_accept(validator, config):
         TIES | {"parameters": {"density": [{"fliter": "mlp", "value": 0.5}]}},
         TIES | {"parameters": {"lambda": "high"}},
         TIES | {"parameters": {"lambda": True}},
-        TIES | {"parameters": {"t": 0.5}},
+        TIES | {"parameters": {"partition": "A"}},
         TIES | {"parameters": {"vote": "frequancy"}},
         TIES | {"parameters": {"trim_scope": ["tensor", "model"]}},
         TIES | {"parameters": {"normalize": 2}},
@@ -115,7 +118,7 @@ def test_both_accept(validator, config):
         SLICES | {"slices": [{"sources": [{"model": "A"}]}]},
         SLICES | {"slices": [{"sources": [{"model": "A", "layer_range": [0, -1]}]}]},
         SLICES
-        | {"slices": [{"sources": [{"model": "A", "layer_range": [0, 4], "parameters": {"density": 1}}]}]},
+        | {"slices": [{"sources": [{"model": "A", "layer_range": [0, 4], "parameters": {"vote": "sum"}}]}]},
         SWAP | {"parameters": {"partition": "D"}},
         SWAP | {"layers": {"frist": 1}},
         SWAP | {"models": [{"model": "A", "parameters": {"role": "tsk"}}, {"model": "B"}]},

@@ -2,7 +2,12 @@
 
 import pytest
 
+from carrick import methods
+from carrick.config import Position, load, options_for
+from carrick.config.keys import MERGEKIT_PARAMETERS
+
 PAIR = "models: [{model: A, parameters: {weight: 1}}, {model: B, parameters: {weight: 2}}]\n"
+SLERP = "merge_method: slerp\nbase_model: A\nmodels: [{model: A}, {model: B}]\n"
 
 
 def ties(models="- {model: A, parameters: {weight: 1}}", rest=""):
@@ -62,9 +67,29 @@ MISTAKES = {
         "`zzz` is not a parameter of `ties`; its parameters are weight, density, normalize, ",
     ),
     "parameter of another method": (
-        ties(rest="parameters: {t: 1}\n"),
+        ties(rest="parameters: {partition: A}\n"),
         5,
-        "`t` is not a parameter of `ties` (slerp takes it); remove it, or use one of weight, ",
+        "`partition` is not a parameter of `ties` (layer_swap takes it); remove it, or use one of weight, ",
+    ),
+    "parameter of Carrick's own": (
+        "merge_method: linear\n" + PAIR + "parameters: {vote: sum}",
+        3,
+        "`vote` is not a parameter of `linear` (ties, dare_ties, ",
+    ),
+    "parameter of a method without variants": (
+        f"{SLERP}parameters: {{t: 0.5, trim_scope: model}}",
+        4,
+        "remove it, or use one of t$",
+    ),
+    "misspelt parameter of a method without variants": (
+        f"{SLERP}parameters: {{t: 0.5, zzz: 1}}",
+        4,
+        "`zzz` is not a parameter of `slerp`; its parameters are t$",
+    ),
+    "parameter of a method with variants": (
+        ties(rest="parameters: {partition: A}\n"),
+        5,
+        ", aggregate, variant$",
     ),
     "misspelt key of a model": (
         ties("- {modle: A}"),
@@ -124,5 +149,54 @@ MISTAKES = {
 def test_a_mistake_is_named_with_its_line(name, refused):
     text, line, message = MISTAKES[name]
     error = refused(text)
-    assert error.message.startswith(message) or message in error.message, error.message
+    # A `$` stands for the end, where a message lists what there is.
+    assert message in f"{error.message}$", error.message
     assert error.line == line, error
+
+
+IGNORED = [
+    ("linear", "density"),
+    ("linear", "rescale"),
+    ("linear", "lambda"),
+    ("model_stock", "density"),
+    ("model_stock", "weight"),
+    ("dare_ties", "epsilon"),
+    ("slerp", "lambda"),
+    ("slerp", "weight"),
+    ("ties", "t"),
+    ("ties", "filter_wise"),
+    ("ties", "select_topk"),
+    ("nuslerp", "normalize"),
+    ("passthrough", "density"),
+]
+
+
+@pytest.mark.parametrize(("method", "name"), IGNORED, ids=" ".join)
+@pytest.mark.parametrize("level", ["document", "slice", "model"])
+def test_a_parameter_that_mergekit_knows_and_the_method_ignores_gets_a_note(method, name, level):
+    row = methods.load()[method]
+    assert row.parameter(name) is None
+    needed = {parameter.name: 0.5 for parameter in row.parameters if parameter.required}
+    sources = [{"model": f"m{i}", "layer_range": [0, 2]} for i in range(max(row.min_models, 1))]
+    if row.base == "required":
+        sources.append({"model": "base", "layer_range": [0, 2]})
+    config = {"merge_method": method, "parameters": dict(needed), "slices": [{"sources": sources}]}
+    if row.base == "required":
+        config["base_model"] = "base"
+    holder = {"document": config, "slice": config["slices"][0], "model": sources[0]}[level]
+    holder["parameters"] = {**holder.get("parameters", {}), name: 0.7}
+    (document,) = load(config)
+    said = [
+        note for note in document.notes if f"`{name}` changes nothing in `{method}` and is ignored." in note
+    ]
+    assert len(said) == 1
+    given = options_for(document).for_tensor("x", Position.before())
+    assert name not in given.options
+    assert not any(name in own for own in given.parameters)
+
+
+def test_the_names_of_mergekit_are_no_names_of_our_own():
+    own = {"partition", "trim_scope", "kept_count", "at_threshold", "vote", "zero_vote", "aggregate"}
+    assert not own & MERGEKIT_PARAMETERS
+    known = {parameter.name for method in methods.load().values() for parameter in method.parameters}
+    assert own <= known

@@ -59,6 +59,25 @@ def test_a_single_file_may_have_neighbours(tmp_path: Path) -> None:
         plan_of(linear(first, second), tmp_path)
 
 
+def test_out_may_not_be_the_source_of_the_tokenizer(tmp_path: Path) -> None:
+    a, b, c = trio(tmp_path / "models")
+    text = linear(a, b, more=f"tokenizer_source: {c}")
+    for out, message in (
+        (c, "is the input"),
+        (c / "x", "lies in the input"),
+        (tmp_path / "models", "lies in it"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            plan_of(text, out)
+    with pytest.raises(PlanError, match="is the input"):
+        check_output_of_plan(parse_plan(plan_of(text).to_json()), c)
+    file = c / "model.safetensors"
+    text = linear(a, b, more=f"tokenizer_source: {file}")
+    with pytest.raises(PlanError, match=f"the input {file} lies in it"):
+        plan_of(text, c)
+    plan_of(text, c / "beside")
+
+
 def test_not_enough_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, _ = trio(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))

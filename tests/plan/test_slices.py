@@ -168,6 +168,93 @@ def test_vision_tower_comes_with_the_first_slice(tmp_path: Path) -> None:
     assert plan.meta["config_json"]["num_hidden_layers"] == 5
 
 
+def vision() -> Tensors:
+    return {f"visual.blocks.{n}.{p}.weight": np.ones(1, BF16) for n in range(2) for p in "abc"}
+
+
+def left(plan: Plan, name: str) -> dict[str, object] | None:
+    return next((one for one in plan.meta["unmatched"] if one["tensor"] == name), None)
+
+
+def test_what_a_middle_slice_alone_holds_outside_its_layers_is_listed(tmp_path: Path) -> None:
+    a, b, c = trio(tmp_path)
+    write(b, llama(seed=1) | vision() | {"model.extra_norm.weight": np.ones(4, BF16)}, llama_config())
+    plan = plan_of(stack((a, 0, 2), (b, 2, 3), (c, 3, 4)))
+    assert not any("visual" in job.name or "extra" in job.name for job in plan.jobs)
+    assert len(plan.meta["unmatched"]) == 7
+    for name in ("visual.blocks.1.c.weight", "model.extra_norm.weight"):
+        assert left(plan, name) == {"tensor": name, "held_by": [str(b)], "action": "left out"}
+
+
+@pytest.mark.parametrize("first", ["A", "B"])
+def test_what_the_donor_alone_holds_is_refused_or_copied(first: str, tmp_path: Path) -> None:
+    """config.json describes it: of the first model listed, or of a `base_model` that gives no layers."""
+    a, b, c = trio(tmp_path)
+    extra: Tensors = {"model.extra_norm.weight": np.ones(4, BF16)}
+    write(a, llama() | vision() | extra, llama_config(vision_config={"depth": 2}))
+    # A is the first slice's model, which gives what stands before the layers, or none at all.
+    text = stack((a if first == "A" else b, 0, 2), (c, 2, 4), more=f"base_model: {a}\n")
+    lost = "model.extra_norm.weight"
+    with pytest.raises(
+        PlanError, match=rf"'{lost}' is in {a}, which gives config.json, .*extra_tensors: base"
+    ):
+        plan_of(text)
+    for policy in ("base", "first"):
+        plan = plan_of(f"{text}extra_tensors: {policy}\n")
+        assert source_of(plan, lost) == (str(a), lost)
+        assert left(plan, lost) == {"tensor": lost, "held_by": [str(a)], "action": f"copied from {a}"}
+        assert source_of(plan, "visual.blocks.1.c.weight")[0] == str(a)
+        assert (left(plan, "visual.blocks.1.c.weight") is None) == (first == "A")
+        assert job_of(plan, lost).method == "copy"
+        names = [job.name for job in plan.jobs]
+        assert len(names) == len(set(names)) == 4 * 5 + 3 + 7
+
+
+def test_prediction_layers_that_the_last_slice_lacks(tmp_path: Path) -> None:
+    a = write(tmp_path / "A", llama(5), llama_config(4, num_nextn_predict_layers=1))
+    b = write(tmp_path / "B", llama(6, seed=1), llama_config(6))
+    text = stack((a, 0, 4), (b, 2, 6))
+    with pytest.raises(PlanError, match=rf"'model.layers.4.input_layernorm.weight' is in {a}"):
+        plan_of(text)
+    plan = plan_of(text + "extra_tensors: base")
+    found = source_of(plan, "model.layers.8.mlp.up_proj.weight")
+    assert found == (str(a), "model.layers.4.mlp.up_proj.weight")
+
+
+@pytest.mark.parametrize("stored", ["donor", "last", "both", "none"])
+def test_the_head_of_a_tied_model_is_not_missed(stored: str, tmp_path: Path) -> None:
+    tied = llama_config(tie_word_embeddings=True)
+    folders = []
+    for seed, (name, who) in enumerate([("A", "donor"), ("B", "last")]):
+        tensors = llama(seed=seed, head=False)
+        if stored in {who, "both"}:
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        folders.append(write(tmp_path / name, tensors, tied))
+    a, b = folders
+    for text in (stack((a, 0, 2), (b, 2, 4)), stack((b, 0, 2), (b, 2, 4), more=f"base_model: {a}")):
+        plan = plan_of(text)
+        assert "lm_head.weight" not in {job.name for job in plan.jobs}
+        assert plan.meta["unmatched"] == []
+        assert plan.meta["config_json"]["tie_word_embeddings"] is True
+
+
+def test_the_head_of_an_untied_donor_is_missed(tmp_path: Path) -> None:
+    """Sources without a head that are not tied: what config.json describes is not there."""
+    a = write(tmp_path / "A", llama(), llama_config())
+    b = write(tmp_path / "B", llama(seed=1, head=False), llama_config())
+    with pytest.raises(PlanError, match=r"'lm_head.weight' is in .*A, which gives config.json"):
+        plan_of(stack((b, 0, 2), (b, 2, 4), more=f"base_model: {a}"))
+    with pytest.raises(PlanError, match=r"'lm_head.weight' is in .*A"):
+        plan_of(stack((a, 0, 2), (b, 2, 4)))
+
+
+def test_an_empty_list_of_layer_numbers_is_one(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    write(a, llama(), llama_config(mlp_only_layers=[0, 3]))
+    write(b, llama(seed=1), llama_config(mlp_only_layers=[]))
+    assert plan_of(stack((a, 0, 2), (b, 0, 4))).meta["config_json"]["mlp_only_layers"] == [0]
+
+
 def test_prediction_layers_move_behind_the_stack(tmp_path: Path) -> None:
     a = write(tmp_path / "A", llama(5), llama_config(4, num_nextn_predict_layers=1))
     plan = plan_of(stack((a, 0, 4), (a, 2, 4)))

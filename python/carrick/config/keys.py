@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from carrick.chat_templates import TEMPLATES
+
 ADAPTER_KEYS = {
     "rank": "Adapters: rank of the result, its best approximation; KnOTS of checkpoints: of the basis.",
     "energy": "Adapters: share of the squared singular values that the result keeps, in place of a rank.",
@@ -20,7 +22,7 @@ TOP_KEYS = {
     "out_dtype": "Element type of the output, where it differs from `dtype`.",
     "tokenizer_source": "`base` or a model: where the tokenizer is copied from.",
     "tokenizer": "The same as a mapping with `source`.",
-    "chat_template": "`auto`, the name of a template, or a Jinja text.",
+    "chat_template": "`auto` (the one that most models have), the name of a template, or a Jinja text.",
     "name": "In a file of several documents: the name by which others refer to this one's result.",
     "seed": "Key of the random masks.",
     "variant": "A published reading of the method, such as `paper` for TIES.",
@@ -57,10 +59,16 @@ LAYER_KEYS = {
 }
 ROLE_NAMES = ("attention", "mlp", "norm", "router", "embeddings", "head", "final_norm")
 
-NO_EFFECT = frozenset({"int8_mask", "normalize", "rescale"})
-"""Parameters that mergekit's files carry along; methods that do not list them are not changed by them."""
+MERGEKIT_PARAMETERS = frozenset(
+    {
+        "density", "epsilon", "filter_wise", "gamma", "int8_mask", "lambda", "normalize", "nuslerp_flatten",
+        "nuslerp_row_wise", "rescale", "t", "weight",
+    }
+)  # fmt: skip
+"""Parameters of the methods that mergekit and Carrick share: where a method does not have one, its files may carry
+it along. Those of mergekit's other methods (`eps`, `scale`) are sooner slips for one of these."""
 
 MERGEKIT_ONLY = ("multislerp", "karcher", "sce", "ram", "ramplus_tl", "nearswap", "arcee_fusion")
 """Methods that mergekit has and Carrick does not."""
 
-CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
+CHAT_TEMPLATES = ("auto", *TEMPLATES)

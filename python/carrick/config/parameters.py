@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from carrick import methods
-from carrick.config.keys import NO_EFFECT, TOP_KEYS
+from carrick.config.keys import MERGEKIT_PARAMETERS, TOP_KEYS
 from carrick.config.settings import Setting, Settings, read_setting
 from carrick.config.tree import Node, as_map, is_null
 from carrick.suggestions import nearest_name
@@ -52,7 +52,7 @@ def read_parameters(
             continue
         parameter = method.parameter(name)
         if parameter is None:
-            if name not in NO_EFFECT and name not in method.ignored:
+            if name not in MERGEKIT_PARAMETERS and name not in method.ignored:
                 raise _unknown(name, method, where, also)
             notes.append(where.note(f"`{name}` changes nothing in `{method.name}` and is ignored."))
         elif level not in LEVELS[parameter.scope]:
@@ -68,7 +68,9 @@ def read_parameters(
 
 
 def _unknown(name: str, method: Method, where: Location, also: tuple[str, ...]) -> ConfigError:
-    own = (*(parameter.name for parameter in method.parameters), *also)
+    # Every method reads `variant`, if only to say that it has none.
+    beside = (key for key in also if key != "variant" or method.variants)
+    own = (*(parameter.name for parameter in method.parameters), *beside)
     if name in TOP_KEYS:
         return where.error(
             f"`{name}` is not a parameter; write it at the top of the document, not under `parameters`"

@@ -9,8 +9,8 @@ from carrick.config.adapter import MAX_RANK
 from carrick.config.dtypes import DTYPE_NAMES
 from carrick.config.keys import (
     LAYER_KEYS,
+    MERGEKIT_PARAMETERS,
     MODEL_KEYS,
-    NO_EFFECT,
     ROLE_NAMES,
     SLICE_KEYS,
     SOURCE_KEYS,
@@ -102,7 +102,7 @@ def _top_shapes(names: list[str]) -> Mapping[str, Schema]:
         "energy": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
         "space": {"enum": ["delta", "factors"]},
         "precision": {"enum": ["float32", "float64"]},
-        "modules_to_save": _TEXT,
+        "modules_to_save": {"anyOf": [_TEXT, {"type": "integer", "minimum": 1}]},
     }
 
 
@@ -188,7 +188,7 @@ def _parameters(method: Method, level: Level) -> Schema:
     if level == "model" and method.name == "layer_swap":
         properties["role"] = _or_null({"enum": ["task", "language"], "description": "Which expert this is."})
     own = {parameter.name for parameter in method.parameters}
-    for name in sorted((NO_EFFECT | set(method.ignored)) - own):
+    for name in sorted((MERGEKIT_PARAMETERS | set(method.ignored)) - own):
         properties[name] = {"description": "Changes nothing here; accepted with a note."}
     return {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
 

@@ -4,7 +4,7 @@ from carrick.plan.build import build_plan, planned_checkpoint
 from carrick.plan.estimate import Estimate, MethodShare, estimate_of
 from carrick.plan.job import Input, Job, Plan, Shard
 from carrick.plan.layout import DEFAULT_SHARD_SIZE, KEEP, ShardSize, index_of
-from carrick.plan.output import check_output, check_output_of_plan, free_bytes, partial_folder
+from carrick.plan.output import check_output, check_output_of_plan, free_bytes
 from carrick.plan.saved import load_plan, parse_plan
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "index_of",
     "load_plan",
     "parse_plan",
-    "partial_folder",
     "plan_text",
     "planned_checkpoint",
 ]

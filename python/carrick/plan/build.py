@@ -83,7 +83,8 @@ def build_plan(
     merged = _merged(document, models)
     ties = decide_ties(merged, document.tie, document.roles)
     refuse_lost(merged)
-    matched = match_slices(document, models) if document.stacked else match_whole(document, models)
+    tied = ties.state == TIED
+    matched = match_slices(document, models, tied=tied) if document.stacked else match_whole(document, models)
     if not matched.targets:
         raise PlanError(f"{models.donor.ref}: holds no tensors, so there is nothing to merge")
     types = OutputTypes(models.donor.origin, document.output_dtype)
@@ -100,7 +101,6 @@ def build_plan(
         "rank": document.adapter.rank if document.adapter else None,
         "unmatched": matched.unmatched,
     }
-    tied = ties.state == TIED
     swapped = tied_note(document.layer_swap) if tied else []
     follow = tied_heads_follow(merged, document.roles) if tied else []
     notes = [*meta["notes"], *ties.notes, *swapped, *follow, *assembly.notes(), *in_bases, *config.notes]

@@ -107,8 +107,9 @@ class ConfigEdits:
         identity = [number for _, number in layers] == list(range(old))
         for key, value in list(section.items()):
             if key in _LAYER_NUMBERS and isinstance(value, list):
-                numbers = [o for o, (m, n) in enumerate(layers) if n in (_entry(m, key) or value)]
-                self._set(section, key, numbers)
+                self._set(
+                    section, key, [o for o, (m, n) in enumerate(layers) if n in _numbers(m, key, value)]
+                )
             elif _is_per_layer(key, value, old):
                 self._set(section, key, [_of_layer(m, n, key, value) for m, n in layers])
             elif key in _LAYER_RULES and value and not identity:
@@ -138,6 +139,12 @@ def _entry(model: Model, key: str) -> Any:
         if key in section:
             return section[key]
     return None
+
+
+def _numbers(model: Model, key: str, donors: list[Any]) -> list[Any]:
+    """Return a model's own list of layer numbers, which may be empty; the donor's where it has none."""
+    own = _entry(model, key)
+    return own if isinstance(own, list) else donors
 
 
 def _of_layer(model: Model, number: int, key: str, donors: list[Any]) -> Any:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from carrick.errors import PlanError
+from carrick.held_folder import intermediates_folder, partial_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from carrick.plan.job import Plan
 
-PARTIAL_SUFFIX = ".carrick-partial"
 # Headers, index, config.json, tokenizer, journal.
 _BESIDE_WEIGHTS = 32 * 10**6
-
-
-def partial_folder(out: Path) -> Path:
-    """Where an unfinished output lies, beside the finished one.
-
-    >>> partial_folder(Path("models/merged")).as_posix()
-    'models/merged.carrick-partial'
-    """
-    return out.with_name(out.name + PARTIAL_SUFFIX)
 
 
 def check_output(out: Path, folders: Iterable[Path], files: Iterable[Path]) -> None:
@@ -79,12 +70,10 @@ def check_room(out: Path, nbytes: int) -> None:
 
 
 def free_bytes(out: Path) -> int:
-    """Bytes that the output may take: free ones, and those of an interrupted run's folder."""
+    """Bytes that the output may take: free ones, and those of an interrupted run's folders."""
     free = shutil.disk_usage(existing_parent(out)).free
-    partial = partial_folder(out)
-    if partial.is_dir():
-        free += sum(p.stat().st_blocks * 512 for p in partial.iterdir() if p.is_file())
-    return free
+    left = [path for folder in (partial_folder(out), intermediates_folder(out)) for path in folder.rglob("*")]
+    return free + sum(path.stat().st_blocks * 512 for path in left if path.is_file())
 
 
 def existing_parent(path: Path) -> Path:
@@ -103,8 +92,31 @@ def check_output_of_plan(plan: Plan, out: Path) -> None:
     PlanError
         The folder is or holds an input, or the disk has no room.
     """
-    models = plan.meta.get("models", [])
-    folders = [Path(m["folder"]) for m in models if m.get("is_folder")]
-    folders += [Path(adapter["folder"]) for m in models for adapter in m.get("adapters", [])]
-    check_output(out, folders, [Path(record.path) for record in plan.files])
+    check_output(out, *_inputs(plan.meta.get("models", []), plan))
     check_room(out, plan.bytes_written)
+
+
+def check_apart(folder: Path, plan: Plan) -> None:
+    """Refuse a folder that a series of merges writes or deletes, where it is or holds an input of one of them.
+
+    Raises
+    ------
+    PlanError
+        Names the input.
+    """
+    models = [model for model in plan.meta["models"] if not model.get("intermediate")]
+    check_output(folder, *_inputs(models, plan))
+
+
+def _inputs(models: Iterable[Mapping[str, Any]], plan: Plan) -> tuple[list[Path], list[Path]]:
+    """Folders and files that a merge of some of a plan's models reads, and those of its tokenizer."""
+    folders: list[Path] = []
+    files: list[Path] = []
+    for model in models:
+        files += [Path(plan.files[number].path) for number in model["files"]]
+        folders += [Path(model["folder"])] if model.get("is_folder") else []
+        folders += [Path(adapter["folder"]) for adapter in model.get("adapters", [])]
+    tokenizer = plan.meta.get("tokenizer", {})
+    folders += [Path(tokenizer["folder"])] if tokenizer.get("is_folder") else []
+    files += [Path(path) for path in tokenizer.get("files", [])]
+    return folders, files

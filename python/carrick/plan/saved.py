@@ -55,6 +55,11 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
         raise PlanError(
             f"{name}: is not a plan ({error}); write one with `carrick plan CONFIG --json`"
         ) from None
+    if isinstance(content, list) and any(isinstance(one, dict) and "format" in one for one in content):
+        raise PlanError(
+            f"{name}: holds the plans of several documents, the later ones of models that are not made yet; run "
+            "their configuration: carrick merge CONFIG OUT"
+        )
     if isinstance(content, dict) and content.get("format") == ADAPTER_FORMAT:
         raise PlanError(
             f"{name}: is the plan of a merge of adapters, which says what would be done and cannot be run; run its "

@@ -2,7 +2,8 @@
 
 Layer ranges count the layers of each model's main stack. What stands before the layers (embeddings, a vision
 tower) comes from the models of the first slice, what stands after them (final norm, head) from those of the
-last slice.
+last slice. What only other models hold there has no place: it is listed as left out, and refused where
+config.json, which describes it, comes from that very model.
 """
 
 from __future__ import annotations
@@ -12,22 +13,30 @@ from typing import TYPE_CHECKING
 from carrick.checkpoints.layers import Stack, locate
 from carrick.config import Position
 from carrick.errors import PlanError
-from carrick.plan.match import Matched, Spot, add_target
+from carrick.plan.match import Matched, Spot, Target, add_target
 from carrick.plan.roles import EMBEDDINGS, role_outside
+from carrick.plan.tied import VOCABULARY_HEAD
 
 if TYPE_CHECKING:
     from carrick.config import Document, Slice
     from carrick.plan.lineup import Lineup, Model, Models
 
 
-def match_slices(document: Document, models: Models) -> Matched:
+def match_slices(document: Document, models: Models, *, tied: bool = False) -> Matched:
     """Lay out the output of `slices`: renumbered layers, and what stands before and after them.
+
+    Parameters
+    ----------
+    document, models
+        The merge, and the models that it names.
+    tied
+        The output's head is its embeddings: a head of a model that gives no weights is not missed.
 
     Raises
     ------
     PlanError
-        A model without layers or with several stacks alike, a range beyond a model's layers, or tensors that
-        not every source of a slice holds.
+        A model without layers or with several stacks alike, a range beyond a model's layers, tensors that
+        not every source of a slice holds, or tensors of config.json's donor that no slice takes.
     """
     stacks = _Stacks(models)
     matched = Matched()
@@ -50,6 +59,7 @@ def match_slices(document: Document, models: Models) -> Matched:
                 add_target(document, matched, lineup, Spot(name, names, tensors, position, order))
             number += 1
     _outside(document, matched, stacks, lineups[-1], before=False, rank=1 + len(lineups), total=total)
+    _left_over(document, matched, stacks, models, lineups, tied=tied)
     _check_fit(matched, models.donor)
     return matched
 
@@ -158,6 +168,46 @@ def _outside(
         renamed = _appended(name, stacks.main(everyone[0]), total)
         spot = Spot(renamed, [name] * len(everyone), tensors, position, order)
         add_target(document, matched, lineup, spot)
+
+
+def _left_over(
+    document: Document,
+    matched: Matched,
+    stacks: _Stacks,
+    models: Models,
+    lineups: list[Lineup],
+    *,
+    tied: bool,
+) -> None:
+    """List what stands outside the layers of the donor and of middle slices, and has no place in the output."""
+    total = sum(part.layers or 0 for part in document.parts)
+    placed = {target.name for target in matched.targets} | {str(one["tensor"]) for one in matched.unmatched}
+    found: dict[str, list[tuple[Model, str]]] = {}
+    for model in models.distinct:
+        for name in stacks.outside(model):
+            renamed = _appended(name, stacks.main(model), total)
+            if renamed not in placed and not (tied and VOCABULARY_HEAD.search(name)):
+                found.setdefault(renamed, []).append((model, name))
+    for renamed, holders in found.items():
+        model, name = holders[0]  # the donor comes first
+        record: dict[str, object] = {"tensor": renamed, "held_by": [held.ref for held, _ in holders]}
+        matched.unmatched.append(record)
+        tensor = model.get(name)
+        if tensor is None or model is not models.donor:
+            record["action"] = "left out"
+            continue
+        before = _stands_before(document, name, stacks, model)
+        if document.extra_tensors == "error":
+            raise PlanError(
+                f"tensor {name!r} is in {model.ref}, which gives config.json, but not in the models of the "
+                f"{'first' if before else 'last'} slice, which give what stands {'before' if before else 'after'} "
+                "the layers; `extra_tensors: base` copies it"
+            )
+        record["action"] = f"copied from {model.ref}"
+        position = Position.before(0) if before else Position.after(len(document.parts) - 1)
+        order = (0 if before else 1 + len(lineups), tensor.file, tensor.begin)
+        lineup = lineups[0 if before else -1]
+        matched.targets.append(Target(renamed, position, lineup, [name], [tensor], order, model))
 
 
 def _check_fit(matched: Matched, donor: Model) -> None:
