@@ -52,10 +52,10 @@ print(json.dumps({"grown": peak - before, "peak": peak}))
 
 
 def merge_in_a_process(
-    config: dict[str, Any], out: Path, budget: int, limited: bool = True
+    config: dict[str, Any], out: Path, budget: int, limited: bool = True, script: str = SCRIPT
 ) -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(config), str(out), str(budget), str(int(limited))],
+        [sys.executable, "-c", script, json.dumps(config), str(out), str(budget), str(int(limited))],
         capture_output=True,
         text=True,
         check=False,
@@ -110,3 +110,21 @@ def test_other_methods(method: str, tmp_path: Path) -> None:
         model["parameters"] = METHODS[method]
     measured = merge_in_a_process(config, tmp_path / "out", budget)
     assert measured["grown"] < budget, f"{measured['grown'] / MIB:.1f} MiB"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+@pytest.mark.parametrize("method", ["ties", "slerp", "dare_linear"])
+def test_mapped_pages_go_behind_each_pass(method: str, tmp_path: Path) -> None:
+    tensors = {"huge.weight": 4 * BUDGET // 2}
+    config = ties_config(tmp_path, tensors) | {"merge_method": method}
+    if method == "slerp":
+        config |= {"parameters": {"t": 0.4}, "models": [{"model": m["model"]} for m in config["models"][:2]]}
+        del config["base_model"]
+    mapped = SCRIPT.replace('status("RssAnon")', '(status("RssFile") + status("RssShmem"))')
+    mapped = mapped.replace("threads=2", 'threads=2, read="mmap"')
+    assert mapped.count("mmap") == 1
+    assert "RssAnon" not in mapped
+    measured = merge_in_a_process(config, tmp_path / "out", 1 << 30, limited=False, script=mapped)
+    # Each of the models' files is four times as large.
+    assert measured["grown"] < BUDGET, f"{measured['grown'] / MIB:.1f} MiB"

@@ -20,6 +20,9 @@ const RUN: u64 = 512;
 /// The same for tensors that are computed while they are read, whose rows differ in scale: a part of every row.
 const COMPUTED_RUN: u64 = 32;
 
+/// Entries between whose first and last a sample holds on to what it has read.
+const HELD: u64 = 1 << 22;
+
 /// Fewer entries than this are all kept rather than sampled.
 const SAMPLED: u64 = 1 << 17;
 
@@ -156,6 +159,7 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let size = sample_size(total);
         let mut keys = Vec::with_capacity(size as usize);
         let runs = size / self.run;
+        let mut held = 0;
         for run in 0..runs {
             let place = (u128::from(total) * (2 * u128::from(run) + 1) / (2 * u128::from(runs))) as u64;
             let member = self.starts.partition_point(|&start| start <= place) - 1;
@@ -165,8 +169,26 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
             self.deltas(member, model, range, buffers, &mut |_, x: &[R]| {
                 keys.extend(x.iter().map(|x| x.key()));
             })?;
+            // Where files are mapped, each run brings the pages around it along, which would be all of them in the end.
+            if place - held >= HELD {
+                self.release(held..place);
+                held = place;
+            }
         }
+        self.release(held..total);
         Ok(keys)
+    }
+
+    /// Says that nothing in this pass will read what lies at these positions again.
+    fn release(&self, positions: Range<u64>) {
+        let first = self.starts.partition_point(|&start| start <= positions.start) - 1;
+        for (member, &start) in self.members.iter().zip(&self.starts).skip(first) {
+            let end = positions.end.saturating_sub(start).min(member.tensor.elements);
+            member.tensor.release(&(positions.start.saturating_sub(start).min(end)..end));
+            if positions.end <= start {
+                break;
+            }
+        }
     }
 
     /// Scans the deltas of one model at the entries behind `at` of a member.
