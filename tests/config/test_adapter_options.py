@@ -73,3 +73,24 @@ def test_cat_is_for_adapters():
     load(config, adapters=True)
     with pytest.raises(ConfigError, match="task_arithmetic"):
         load(config)
+
+
+@pytest.mark.parametrize("place", ["document", "model"])
+def test_adapters_have_nothing_outside_layers(place):
+    """Every module has a basis; the method's row says nothing of it, and what asks for it is told why."""
+    config = TIES | {"merge_method": "knots_ties"}
+    (document,) = load(config, adapters=True)
+    assert document.method.parameter("outside_layers") is None
+    given = {"parameters": {"outside_layers": "basis"}}
+    config |= given if place == "document" else {"models": [{"model": "a"} | given, {"model": "b"}]}
+    with pytest.raises(
+        ConfigError, match=r"belongs to a merge of checkpoints, and the models .* each of their modules"
+    ):
+        load(config, adapters=True)
+
+
+def test_methods_without_a_basis_have_nothing_outside_layers():
+    with pytest.raises(ConfigError, match=r"not a parameter of `ties` .knots_linear, .* take it"):
+        load(TIES | {"base_model": "x", "parameters": {"weight": 1, "outside_layers": "base"}})
+    with pytest.raises(ConfigError, match=r"not a parameter of `ties` .knots_linear, .* take it"):
+        load(TIES | {"parameters": {"outside_layers": "base"}}, adapters=True)

@@ -66,7 +66,7 @@ def test_the_schema_is_a_schema():
         SLICES,
         SLICES
         | {"slices": [{"sources": [{"model": "A", "layer_range": [0, 4], "parameters": {"density": 1}}]}]},
-        TIES | {"parameters": {"t": 0.5, "filter_wise": True, "select_topk": 0.1}},
+        TIES | {"parameters": {"t": 0.5, "filter_wise": True}},
         SLICES | {"slices": [{**SLICES["slices"][0], "residual_weight": 0.1, "parameters": {"scale": 0}}]},
         SWAP,
         SWAP | {"layers": {"first": 2, "last": 0.5}},

@@ -5,6 +5,7 @@ import pytest
 from carrick import methods
 from carrick.config import Position, load, options_for
 from carrick.config.keys import MERGEKIT_PARAMETERS
+from carrick.errors import ConfigError
 
 PAIR = "models: [{model: A, parameters: {weight: 1}}, {model: B, parameters: {weight: 2}}]\n"
 SLERP = "merge_method: slerp\nbase_model: A\nmodels: [{model: A}, {model: B}]\n"
@@ -165,13 +166,12 @@ IGNORED = [
     ("slerp", "weight"),
     ("ties", "t"),
     ("ties", "filter_wise"),
-    ("ties", "select_topk"),
     ("nuslerp", "normalize"),
     ("passthrough", "density"),
 ]
 
 
-@pytest.mark.parametrize(("method", "name"), IGNORED, ids=" ".join)
+@pytest.mark.parametrize(("method", "name"), IGNORED)
 @pytest.mark.parametrize("level", ["document", "slice", "model"])
 def test_a_parameter_that_mergekit_knows_and_the_method_ignores_gets_a_note(method, name, level):
     row = methods.load()[method]
@@ -193,6 +193,12 @@ def test_a_parameter_that_mergekit_knows_and_the_method_ignores_gets_a_note(meth
     given = options_for(document).for_tensor("x", Position.before())
     assert name not in given.options
     assert not any(name in own for own in given.parameters)
+
+
+def test_a_parameter_of_a_method_that_is_mergekits_alone_is_a_slip():
+    config = {"merge_method": "della", "base_model": "base", "models": [{"model": "a"}]}
+    with pytest.raises(ConfigError, match="did you mean `epsilon`"):
+        load(config | {"parameters": {"weight": 1.0, "eps": 0.1}})
 
 
 def test_the_names_of_mergekit_are_no_names_of_our_own():
