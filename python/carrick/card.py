@@ -61,7 +61,7 @@ def _intermediates(meta: dict[str, Any]) -> str:
     made = [public_name(model) for model in meta["models"] if model.get("intermediate")]
     if not made:
         return ""
-    real = [full_name(model) for model in real_models(meta)]
+    real = list(dict.fromkeys(full_name(model) for model in real_models(meta)))
     verb = "is an intermediate" if len(made) == 1 else "are intermediates"
     return f" {_listing(made)} {verb} of the configuration below; the inputs are {_listing(real)}."
 

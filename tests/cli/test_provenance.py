@@ -71,6 +71,15 @@ def test_an_intermediate_that_is_kept_has_what_it_comes_from(config, out):
     assert "intermediates" not in record_of(out.parent / "sum")
 
 
+def test_the_card_names_each_input_once(models, out):
+    other = models["base"].parent / ".." / models["base"].parent.name / "base"
+    text = THREE.replace("{chat}", str(other)).format(
+        **{n: models[n] for n in ("base", "math", "code")}, words=models["base"]
+    )
+    package.merge(models.text(text), out)
+    assert "the inputs are `math`, `code` and `base`." in (out / "README.md").read_text()
+
+
 def test_a_merge_of_one_document_has_no_intermediates(models, out):
     package.merge(models.config(), out)
     assert "intermediates" not in record_of(out)

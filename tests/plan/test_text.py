@@ -109,3 +109,10 @@ def test_hostile_names_do_not_break_the_table(name: str, tmp_path: Path) -> None
     text = shown(plan_of(linear(a, b, more="extra_tensors: first")))
     assert max(len(line) for line in text.splitlines()) <= 100
     assert name[:20] in text
+
+
+def test_a_named_document_is_named(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    rows = [line.split() for line in shown(plan_of(linear(a, b, more="name: halves"))).splitlines()]
+    assert ["document", "halves"] in rows
+    assert "document" not in shown(plan_of(linear(a, b)))

@@ -145,6 +145,8 @@ def _facts(plan: Plan, cost: Estimate, out: Path | str | None) -> Table:
     table.add_column(overflow="fold")
     shards = plan.shards
     files = shards[0].name if len(shards) == 1 else f"{len(shards)} shards and their index"
+    if plan.meta.get("document"):
+        _row(table, "document", plan.meta["document"])
     _row(table, "output", f"{size_text(cost.bytes_written)} in {files}")
     if out is not None:
         _row(table, "free disk", f"{size_text(free_bytes(Path(out)))} for {out}")
