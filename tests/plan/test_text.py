@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +11,12 @@ import pytest
 from rich.console import Console
 
 from carrick import merge
+from carrick.documents import Series
 from carrick.plan import estimate_of, plan_text
 from carrick.plan.estimate import passes_of
 from plan.tiny import job_of, linear, llama, llama_config, plan_of, trio, write
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from carrick.plan import Plan
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -112,7 +112,8 @@ def test_hostile_names_do_not_break_the_table(name: str, tmp_path: Path) -> None
 
 
 def test_a_named_document_is_named(tmp_path: Path) -> None:
-    a, b, _ = trio(tmp_path)
-    rows = [line.split() for line in shown(plan_of(linear(a, b, more="name: halves"))).splitlines()]
-    assert ["document", "halves"] in rows
-    assert "document" not in shown(plan_of(linear(a, b)))
+    a, b, c = trio(tmp_path)
+    (tmp_path / "two.yml").write_text(f"name: half\n{linear(a, b)}\n---\n{linear(Path('half'), c)}")
+    first, last = Series(tmp_path / "two.yml", None).plans()
+    assert ["document", "half"] in [line.split() for line in shown(first).splitlines()]
+    assert not any(line.startswith("document") for line in shown(last).splitlines())
