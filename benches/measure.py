@@ -71,9 +71,11 @@ def run(
         The command ended with another code than 0; the message holds the end of what it said.
     """
     captured = log.open("wb") if log else None if stderr_shown else subprocess.STDOUT
+    # What pip installs is compiled once; a checkout shall not be compiled anew by every run.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     start = time.perf_counter()
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=captured, env={**os.environ, **(environment or {})}
+        command, stdout=subprocess.PIPE, stderr=captured, env=inherited | (environment or {})
     )
     peak_anonymous = peak_resident = 0
     chunks: list[bytes] = []
