@@ -217,6 +217,9 @@ WRONG = {
     "threads": (("--threads", "0"), ["threads is 0"]),
     "memory": (("--memory", "1kB"), ["memory"]),
     "memory in words": (("--memory", "much"), ["much"]),
+    "a parameter of checkpoints": (
+        (*TIES, "-p", "outside_layers=basis"), ["`outside_layers` belongs to a merge of checkpoints", "remove it"]
+    ),
     "tolerance": ((*TIES, "-p", "rank_tolerance=-1"), ["rank_tolerance", "-1"]),
 }  # fmt: skip
 

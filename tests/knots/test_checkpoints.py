@@ -280,25 +280,53 @@ def test_what_cannot_be_merged_in_a_basis(models: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "out.carrick-partial").exists()
 
 
-def test_a_base_with_an_adapter_among_the_models(models: Any, tmp_path: Path) -> None:
-    """The adapter's update is taken from its factors; the result is that of the merged copy."""
-    base, tuned = models(2)
-    rng = np.random.default_rng(9)
-    folder = tmp_path / "adapter"
+def write_adapter(folder: Path, seed: int) -> Model:
+    """Write an adapter of rank 3 on two modules and return its updates."""
+    rng = np.random.default_rng(seed)
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 3, "lora_alpha": 6}))
     factors: Model = {}
-    updates = updates_of(base, [base, tuned[1]])
+    updates: Model = {}
     for layer in range(2):
         path = f"model.layers.{layer}.mlp.down_proj"
         a, b = rng.normal(size=(3, 96)).astype("f4"), (0.02 * rng.normal(size=(24, 3))).astype("f4")
         factors |= {f"base_model.model.{path}.lora_{n}.weight": x for n, x in (("A", a), ("B", b))}
-        updates[f"{path}.weight"][0] = 2.0 * (b.astype("f8") @ a)
+        updates[f"{path}.weight"] = 2.0 * (b.astype("f8") @ a)
     write_file(folder / "adapter_model.safetensors", factors)
+    return updates
+
+
+def test_a_base_with_an_adapter_among_the_models(models: Any, tmp_path: Path) -> None:
+    """The result is that of the merged copy."""
+    base, tuned = models(2)
+    updates = updates_of(base, [base, tuned[1]])
+    for name, update in write_adapter(tmp_path / "adapter", 9).items():
+        updates[name][0] = update
     spec = config(tmp_path, 2, density=0.5)
-    spec["models"][0]["model"] = f"{tmp_path / 'base'}+{folder}"
+    spec["models"][0]["model"] = f"{tmp_path / 'base'}+{tmp_path / 'adapter'}"
     carrick.merge(spec, tmp_path / "out")
     assert distance(read_model(tmp_path / "out"), knots_ties(updates, density=0.5), base) < 2e-5
+
+
+def test_updates_of_adapters_come_from_their_factors(models: Any, tmp_path: Path) -> None:
+    """A difference of what is rounded has every rank, and a trim counts the entries of all of them."""
+    base, _ = models(2)
+    updates = updates_of(base, [base, base])
+    spec = config(tmp_path, 2, density=0.5)
+    for number, model in enumerate(spec["models"]):
+        folder = tmp_path / f"adapter{number}"
+        for name, update in write_adapter(folder, number).items():
+            updates[name][number] = update
+        model["model"] = f"{tmp_path / 'base'}+{folder}"
+    carrick.merge(spec, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "carrick.json").read_text())
+    assert {module["name"]: module["rank"] for module in record["knots"]} == {
+        f"model.layers.{layer}.mlp.down_proj.weight": 6 for layer in range(2)
+    }
+    found = read_model(tmp_path / "out")
+    assert distance(found, knots_ties(updates, density=0.5), base) < 2e-5
+    untouched = [name for name in base if "down_proj" not in name]
+    assert all(found[name].tobytes() == base[name].tobytes() for name in untouched)
 
 
 def test_bfloat16_checkpoints(tmp_path: Path) -> None:

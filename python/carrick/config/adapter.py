@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_RANK = 1 << 20
 # Methods of checkpoints that mean something on updates. (The others walk between whole models.)
 MERGING = ("linear", "task_arithmetic", "ties", "dare_linear", "dare_ties", "magnitude_prune", "layer_swap")
+OF_CHECKPOINTS = {"outside_layers": "each of their modules has a basis"}
+"""Parameters that mean nothing for adapters, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,8 @@ def refuse_adapter_options(node: MapNode, method: Method) -> None:
 def for_adapters(method: Method, node: Node) -> Method:
     """Return the row of a method as it holds for adapters.
 
-    Updates need no base, weights are 1 (a sum) unless said otherwise, and nothing is divided by their sum.
+    Updates need no base, weights are 1 (a sum) unless said otherwise, nothing is divided by their sum, and what speaks
+    of whole checkpoints is left out.
 
     Raises
     ------
@@ -87,6 +90,8 @@ def for_adapters(method: Method, node: Node) -> Method:
         )
     parameters = []
     for parameter in method.parameters:
+        if parameter.name in OF_CHECKPOINTS:
+            continue
         change: dict[str, Any] = {}
         if parameter.name == "weight":
             change = {"required": False, "default": 1.0}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from carrick import methods
+from carrick.config.adapter import OF_CHECKPOINTS
 from carrick.config.keys import MERGEKIT_PARAMETERS, TOP_KEYS
 from carrick.config.settings import Setting, Settings, read_setting
 from carrick.config.tree import Node, as_map, is_null
@@ -74,6 +75,11 @@ def _unknown(name: str, method: Method, where: Location, also: tuple[str, ...]) 
     if name in TOP_KEYS:
         return where.error(
             f"`{name}` is not a parameter; write it at the top of the document, not under `parameters`"
+        )
+    if name in OF_CHECKPOINTS and methods.load()[method.name].parameter(name) is not None:
+        return where.error(
+            f"`{name}` belongs to a merge of checkpoints, and the models listed here are adapters: "
+            f"{OF_CHECKPOINTS[name]}; remove it"
         )
     takers = [other.name for other in methods.load().values() if other.parameter(name) is not None]
     if takers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from carrick.checkpoints import locate
@@ -15,9 +16,13 @@ if TYPE_CHECKING:
     from carrick.plan.job import Job
 
 KNOTS = "knots_"
-_OF_DECOMPOSITION = ("direction", "rank_tolerance", "rank_cut")
+# What becomes of tensors that are no matrices of layers.
+OUTSIDE_LAYERS, BASIS, BASE = "outside_layers", "basis", "base"
+_OF_DECOMPOSITION = ("direction", "rank_tolerance", "rank_cut", OUTSIDE_LAYERS)
 # What the methods in a basis are without it.
 _PLAIN = {"linear": "task_arithmetic"}
+_MATRIX = 2
+_SHOWN = 3
 
 
 def is_joint(job: Job) -> bool:
@@ -76,15 +81,48 @@ def scratch_bytes(jobs: Iterable[Job]) -> int:
     return total
 
 
-def divide(jobs: Iterable[Job], donor: Checkpoint) -> list[str]:
-    """Give embeddings, head and all that is no matrix the plain method; return notes.
+def refuse_closed(job: Job) -> None:
+    """Raise where the base's rows are replaced or normed at last, so that nothing can be added behind."""
+    if not job.inputs[0].is_sum:
+        raise PlanError(
+            f"{job.name}: the base has an adapter with DoRA or trained tokens, to which no basis can be added; "
+            "fold the adapter in first (`carrick adapters apply`)"
+        )
 
-    Matrices are merged in a basis when they lie in a layer, or anywhere in a model without layers.
+
+@dataclass(slots=True)
+class _Parts:
+    """What has a basis (in layers, and beside them), what is merged without one, and what is the base's."""
+
+    inside: list[Job] = field(default_factory=list)
+    outside: list[Job] = field(default_factory=list)
+    plain: list[Job] = field(default_factory=list)
+    copied: list[Job] = field(default_factory=list)
+
+    def add(self, job: Job, *, inside: bool) -> None:
+        """Sort one job in."""
+        choice = job.options.get(OUTSIDE_LAYERS)
+        if len(job.shape) == _MATRIX and inside:
+            self.inside.append(job)
+        elif len(job.shape) == _MATRIX and choice == BASIS:
+            self.outside.append(job)
+        elif choice == BASE and not (inside and len(job.shape) > _MATRIX):
+            self.copied.append(job)
+        else:
+            self.plain.append(job)
+
+
+def divide(jobs: Iterable[Job], donor: Checkpoint) -> list[str]:
+    """Leave to KnOTS what it merges in a basis, give the rest what `outside_layers` says; return notes.
+
+    Matrices are merged in a basis when they lie in a layer, or anywhere in a model without layers; with `basis` the
+    others are, too. What is left takes the plain method. With `base` embeddings, head, norms and biases stay those
+    of the base: all but tensors of three or more dimensions in layers, the matrices of several experts.
 
     Raises
     ------
     PlanError
-        There is no base that updates could be taken from, or nothing is left for KnOTS.
+        There is no base that updates could be taken from or added to, or nothing is left for KnOTS.
     """
     joint = [job for job in jobs if is_joint(job)]
     if not joint:
@@ -94,28 +132,46 @@ def divide(jobs: Iterable[Job], donor: Checkpoint) -> list[str]:
             f"`{joint[0].method}` merges what models learned on top of a base; name it with `base_model`"
         )
     layers = {stack.prefix for stack in donor.stacks}
-    others: list[Job] = []
+    parts = _Parts()
     for job in joint:
         place = locate(job.name)
-        inside = not layers or (place is not None and place.prefix in layers)
-        if len(job.shape) != 2 or not inside:
-            others.append(job)
-    if len(others) == len(joint):
+        parts.add(job, inside=not layers or (place is not None and place.prefix in layers))
+    what = "matrices" if joint[0].options.get(OUTSIDE_LAYERS) == BASIS else "matrices of layers"
+    if not parts.inside + parts.outside:
         raise PlanError(
-            f"`{joint[0].method}` merges matrices of layers, and {donor.ref} has none; use "
-            f"`{plain_method(joint[0])[0]}`"
+            f"`{joint[0].method}` merges {what}, and {donor.ref} has none; use `{plain_method(joint[0])[0]}`"
         )
-    for job in others:
+    for job in parts.inside + parts.outside:
+        refuse_closed(job)
+    for job in parts.plain:
         job.method, job.options = plain_method(job)
+    for job in parts.copied:
+        job.move(job.inputs[0])
+    return _notes(parts, what)
+
+
+def _notes(parts: _Parts, what: str) -> list[str]:
+    own = parts.inside + parts.outside
     notes = [
-        f"KnOTS keeps bases and coordinates of {len(joint) - len(others)} matrices beside the output until it is "
-        f"written: up to {format_size(scratch_bytes(joint))}."
+        f"KnOTS keeps bases and coordinates of {len(own)} matrices beside the output until it is "
+        f"written: up to {format_size(scratch_bytes(own))}."
     ]
-    if not others:
-        return notes
-    shown = ", ".join(job.name for job in others[:3]) + (", …" if len(others) > 3 else "")
-    notes.append(
-        f"{len(others)} tensors that are no matrices of layers are merged by `{others[0].method}`, without a basis "
-        f"of their own: {shown}"
-    )
+    if parts.outside:
+        notes.append(
+            f"{len(parts.outside)} matrices outside the layers have bases of their own, too: {_named(parts.outside)}"
+        )
+    if parts.plain:
+        notes.append(
+            f"{len(parts.plain)} tensors that are no {what} are merged by `{parts.plain[0].method}`, without a basis "
+            f"of their own: {_named(parts.plain)}"
+        )
+    if parts.copied:
+        notes.append(
+            f"{len(parts.copied)} tensors that are no {what} are not merged, they stay as in the base: "
+            f"{_named(parts.copied)}"
+        )
     return notes
+
+
+def _named(jobs: list[Job]) -> str:
+    return ", ".join(job.name for job in jobs[:_SHOWN]) + (", …" if len(jobs) > _SHOWN else "")

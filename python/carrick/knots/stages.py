@@ -6,8 +6,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from carrick.errors import PlanError
-from carrick.knots.modules import by_rows, is_joint, plain_method
+from carrick.checkpoints import locate
+from carrick.knots.modules import BASIS, OUTSIDE_LAYERS, by_rows, is_joint, plain_method, refuse_closed
 from carrick.plan.description import Block, Description, Factor, Place, Product
 from carrick.plan.job import CAST, Input, Job, Plan, Shard
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from carrick.checkpoints import FileRecord, StoredTensor
 
 _DIFFERENCE = "linear"
+# What to do where memory is short.
+_WITHOUT_BASIS = f"leave it without a basis (`{OUTSIDE_LAYERS}: plain`)"
 MERGED = "merged.safetensors"
 
 
@@ -37,14 +39,17 @@ def joint_jobs(plan: Plan) -> list[Job]:
 def updates(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """Plan the updates in F32, and the request for the bases that they share."""
     jobs: list[Job] = []
-    modules = []
+    modules: list[dict[str, Any]] = []
     joint = joint_jobs(plan)
+    layered = any(locate(job.name) for job in joint)
     for number, job in enumerate(joint):
         own = []
         for index, source in enumerate(job.inputs[1:]):
             own.append(len(jobs))
             jobs.append(_update(f"{number}.{index} {job.name}", job, source))
         modules.append({"name": job.name, "jobs": own})
+        if job.options.get(OUTSIDE_LAYERS) == BASIS and layered and locate(job.name) is None:
+            modules[-1]["instead"] = _WITHOUT_BASIS
     options = joint[0].options
     request = {
         "tolerance": {str(options["rank_cut"]): options["rank_tolerance"]},
@@ -105,15 +110,11 @@ def as_description(job: Job) -> Description:
     Raises
     ------
     PlanError
-        Its rows are replaced or normed at last, so that nothing can be added behind.
+        Nothing can be added to it.
     """
+    refuse_closed(job)
     source = job.inputs[0].source
     if isinstance(source, Description):
-        if source.magnitude is not None or source.replaced is not None:
-            raise PlanError(
-                f"{job.name}: the base has an adapter with DoRA or trained tokens, to which no basis can be added; "
-                "fold the adapter in first (`carrick adapters apply`)"
-            )
         return copy.deepcopy(source)
     rows, columns = job.shape
     real: Literal["F32", "F64"] = "F64" if source.dtype == "F64" else "F32"

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 PASSTHROUGH, LAYER_SWAP = "passthrough", "layer_swap"
 # The family of methods that read an update in place of a model.
-_TASK_VECTOR = "task_vector"
+# Families that merge what is added to the base.
+_OF_UPDATES = ("task_vector", "factored")
 # The engine divides by 1 where the weights' sum is smaller than this.
 _CANCELLED = 1e-8
 _NAMED = 3
@@ -31,7 +32,7 @@ class Assembly:
     def __init__(self, document: Document, models: Models, types: OutputTypes) -> None:
         self._document = document
         self._method = document.method.name
-        self._takes_updates = document.method.family == _TASK_VECTOR
+        self._takes_updates = document.method.family in _OF_UPDATES
         self._options = options_for(document)
         self._types = types
         self._swap = Swap(document, models) if self._method == LAYER_SWAP else None

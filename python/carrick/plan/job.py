@@ -38,6 +38,12 @@ class Input:
         """Element type that it is read as."""
         return self.source.dtype
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether products can be added to it: its rows are neither replaced nor normed at last."""
+        source = self.source
+        return isinstance(source, Place) or (source.magnitude is None and source.replaced is None)
+
     def places(self, elements: int) -> list[tuple[Place, int]]:
         """Every place that is read for a tensor of so many elements, and how many elements lie there."""
         return [(self.source, elements)] if isinstance(self.source, Place) else self.source.places()
@@ -86,6 +92,11 @@ class Job:
         """Bytes of all inputs."""
         elements = self.elements
         return sum(byte_count(place.dtype, n) for i in self.inputs for place, n in i.places(elements))
+
+    def move(self, source: Input) -> None:
+        """Take one tensor as it is in place of a merge, cast where the output has another type."""
+        self.method, self.options = COPY if source.dtype == self.dtype else CAST, {}
+        self.inputs = [Input(source.source)]
 
     def as_dict(self) -> dict[str, Any]:
         """JSON object of the plan."""

@@ -34,6 +34,15 @@ const RANK_CUT: Parameter = choice(
     "Whether `rank_tolerance` is a fraction of the largest singular value, or a value (the published code: 1e-5).",
 );
 
+const OUTSIDE_LAYERS: Parameter = choice(
+    "outside_layers",
+    Scope::Merge,
+    "plain",
+    &["plain", "basis", "base"],
+    "Checkpoints: embeddings, head, norms and biases are merged without a basis (plain), matrices among them with one \
+     (basis), or stay the base's (base).",
+);
+
 pub const LINEAR: Method = Method {
     name: "knots_linear",
     family: Family::Factored,
@@ -45,7 +54,7 @@ pub const LINEAR: Method = Method {
     min_models: 1,
     max_models: None,
     passes: "1",
-    parameters: &[UNIT_WEIGHT, normalize(false), LAMBDA, DIRECTION, RANK_TOLERANCE, RANK_CUT],
+    parameters: &[UNIT_WEIGHT, normalize(false), LAMBDA, DIRECTION, RANK_TOLERANCE, RANK_CUT, OUTSIDE_LAYERS],
     variants: &[],
     ignored: &["density"],
 };
@@ -71,6 +80,7 @@ pub const TIES: Method = Method {
         DIRECTION,
         RANK_TOLERANCE,
         RANK_CUT,
+        OUTSIDE_LAYERS,
     ],
     variants: &[ties::REFERENCE, ties::PAPER, ties::PEFT, ties::MERGEKIT],
     ignored: &[],
@@ -91,6 +101,7 @@ pub const DARE_LINEAR: Method = Method {
         DIRECTION,
         RANK_TOLERANCE,
         RANK_CUT,
+        OUTSIDE_LAYERS,
     ],
     ignored: &[],
     ..LINEAR
@@ -113,6 +124,7 @@ pub const DARE_TIES: Method = Method {
         DIRECTION,
         RANK_TOLERANCE,
         RANK_CUT,
+        OUTSIDE_LAYERS,
     ],
     variants: &[dare::REFERENCE, dare::PEFT, dare::MERGEKIT],
     ..DARE_LINEAR
@@ -136,6 +148,7 @@ pub const MAGNITUDE_PRUNE: Method = Method {
         DIRECTION,
         RANK_TOLERANCE,
         RANK_CUT,
+        OUTSIDE_LAYERS,
     ],
     ignored: &[],
     ..LINEAR

@@ -21,6 +21,8 @@ use crate::plan::{Job, Plan};
 use crate::source::{Bytes, InputFile, ReadMode, open_all};
 use crate::truncated::joint::{Joint, Route, Tolerance, Updates, Wanted, joint, workspace};
 
+const WITHOUT_KNOTS: &str = "merge without KnOTS";
+
 /// Which jobs of a plan make the updates of a module.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +42,9 @@ pub struct Module {
     pub name: String,
     /// Each makes an update in F32; all have one shape.
     pub jobs: Vec<usize>,
+    /// What to do other than allow more memory, where there is too little.
+    #[serde(default)]
+    pub instead: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -123,12 +128,13 @@ impl Request {
                 Err(Error::Memory { .. }) if threads > 1 => threads /= 2,
                 Err(Error::Memory { needed, .. }) => {
                     let name = largest.map_or("", |module| &module.name);
+                    let instead = largest.and_then(|module| module.instead.as_deref()).unwrap_or(WITHOUT_KNOTS);
                     let (needed, allowed) = ((needed + held).div_ceil(1 << 20), memory >> 20);
                     return Err(Error::tensor(
                         name,
                         format!(
                             "the basis that its updates share takes {needed} MiB of memory, {allowed} MiB are allowed: \
-                             allow more with --memory, or merge without KnOTS"
+                             allow more with --memory, or {instead}"
                         ),
                     ));
                 }
