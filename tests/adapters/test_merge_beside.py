@@ -82,7 +82,7 @@ def test_those_of_one_adapter(name, keep, by, pair, tmp_path):
             np.testing.assert_allclose(got[key], tensor, atol=1e-12, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["saved", "bias_all", "bias_lora_only"])
+@pytest.mark.parametrize("name", SAVED)
 def test_merged_with_the_base(name, pair, tmp_path):
     """θ₀ + Σ w·(θᵢ − θ₀) of every such tensor, beside Σ w·ΔW of the others."""
     made, base, folders = pair(name)
@@ -134,7 +134,7 @@ def test_what_merge_needs(pair, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
     refused("name it with --base BASE", folders, modules_to_save="merge")
-    refused("trained tokens, which are replaced rows", tokens, modules_to_save="merge", base=base)
+    refused("name it with --base BASE", tokens, modules_to_save="merge")
     refused("'3' is none of the adapters", folders, modules_to_save="3")
     refused("'adapter-0' is none of the adapters", folders, modules_to_save="adapter-0")
     refused("'merg' is none", folders, modules_to_save="merg", base=base)

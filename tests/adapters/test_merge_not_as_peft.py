@@ -16,6 +16,7 @@ from adapters.loading import logits, merged_weights, updates_of
 from adapters.zoo import CASES, case, llama, make, peft, qwen2, torch
 from carrick.adapters import merge
 from carrick.adapters.adapter import read_adapter
+from oracles.files import write_model
 
 WEIGHTS = [1.0, 1.0]
 
@@ -83,6 +84,25 @@ def test_saved_modules_are_dropped(tmp_path):
     merge(folders, tmp_path / "out", modules_to_save="1")
     got = merged_weights(trained, tmp_path / "out")["lm_head.weight"]
     np.testing.assert_array_equal(got, applied(read_adapter(folders[0]), with_head.base)["lm_head.weight"])
+
+
+def test_trained_tokens_are_dropped(tmp_path):
+    """PEFT gives the merged adapter the base's rows, those of the first adapter's tokens."""
+    chosen = [case(llama, "q_proj", trainable_token_indices=rows) for rows in ([3, 5], [5, 7])]
+    made = [make(one, tmp_path / str(number), 0) for number, one in enumerate(chosen)]
+    folders = [one.folder for one in made]
+    _, wrapped = in_peft(chosen[0], folders, "cat")
+    rows = wrapped.base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta
+    start = made[0].base["model.embed_tokens.weight"]
+    np.testing.assert_array_equal(rows["merged"].detach().numpy(), start[[3, 5]])
+    assert np.abs(rows["default"].detach().numpy() - start[[3, 5]]).max() > 0.1
+    base = write_model(tmp_path / "base", made[0].base)
+    merge(folders, tmp_path / "out", modules_to_save="merge", base=base)
+    alone = [applied(read_adapter(folder), made[0].base)["model.embed_tokens.weight"] for folder in folders]
+    want = start + sum(one - start for one in alone)
+    got = merged_weights(chosen[0], tmp_path / "out")["model.embed_tokens.weight"]
+    np.testing.assert_allclose(got, want, atol=1e-12)
+    assert np.flatnonzero(np.abs(got - start).max(axis=1) > 0.01).tolist() == [3, 5, 7]
 
 
 @pytest.mark.parametrize("kind", ["linear", "ties", "magnitude_prune"])

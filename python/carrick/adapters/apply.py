@@ -27,6 +27,7 @@ def apply(
     memory: str | int | None = None,
     threads: int | None = None,
     shard_size: str | int | None = None,
+    seed: int | None = None,
     dry_run: bool = False,
     force: bool = False,
     read: Literal["auto", "pread", "mmap"] = "auto",
@@ -55,6 +56,8 @@ def apply(
         As for :func:`carrick.merge`.
     shard_size
         Largest shard, such as ``"5GB"``; by default every tensor stays in the shard that the base has it in.
+    seed
+        Recorded in carrick.json, 0 by default. Nothing is drawn at random, so that no weight depends on it.
 
     Returns
     -------
@@ -88,6 +91,7 @@ def apply(
             memory=memory,
             threads=threads,
             shard_size=KEEP if shard_size is None else shard_size,
+            seed=seed,
             dry_run=dry_run,
             force=force,
             read=read,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from carrick.checkpoints.headers import FileRecord, StoredTensor
 
 _ADDS, _REPLACES, _NORMS = "adds to it", "replaces it", "sets the norms of its rows (DoRA)"
+_ROWS = "replaces rows of it (trained tokens)"
 _NAMED = 3
 _TRAINED_ON = "use the base that the adapter was trained on"
 _HEADS = ("lm_head", "embed_out", "output", "proj_out")
@@ -44,7 +45,7 @@ class Adaptation:
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     adapted: dict[str, AdaptedTensor] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _changed: dict[str, tuple[Adapter, str]] = field(default_factory=dict)
+    _changed: dict[str, list[tuple[Adapter, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.files = list(self.origin.files)
@@ -76,14 +77,15 @@ class Adaptation:
         return replace(origin, ref=self.ref, files=self.files, tensors=self.tensors, notes=notes)
 
     def take(self, name: str, adapter: Adapter, how: str) -> None:
-        """Note how an adapter changes a tensor: several may add to it, any other change is one adapter's alone."""
-        before, kind = self._changed.get(name, (adapter, how))
-        if before is not adapter and (kind, how) != (_ADDS, _ADDS):
-            raise PlanError(
-                f"tensor {name!r}: {before.ref} {kind} and {adapter.ref} {how}, so what both give is not defined; "
-                "leave one of the adapters out"
-            )
-        self._changed[name] = (adapter, how if kind == _ADDS else kind)
+        """Note how an adapter changes a tensor: several may add, several may replace rows, all else is one's alone."""
+        changed = self._changed.setdefault(name, [])
+        for before, kind in changed:
+            if before is not adapter and not (kind == how and how in {_ADDS, _ROWS}):
+                raise PlanError(
+                    f"tensor {name!r}: {before.ref} {kind} and {adapter.ref} {how}, so what both give is not defined; "
+                    "leave one of the adapters out"
+                )
+        changed.append((adapter, how))
 
 
 class _Step:
@@ -295,8 +297,8 @@ class _Step:
                     f"replaces rows up to {last} of {tokens.rows.shape[1]} elements, and {name!r} in "
                     f"{self._file(name)} has the shape {list(shape)}; {_TRAINED_ON}",
                 )
-            self.model.take(name, self.adapter, _REPLACES)
-            self._tensor(name).rows = Rows(self._own(tokens.rows), tokens.indices, self.weight)
+            self.model.take(name, self.adapter, _ROWS)
+            self._tensor(name).rows.append(Rows(self._own(tokens.rows), tokens.indices, self.weight))
 
 
 def _made_for(adapter: Adapter, checkpoint: Checkpoint) -> str | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from carrick.plan.description import Block, Description, Factor, Place, Product, Replaced
+from carrick.plan.rows import row_blocks
 
 if TYPE_CHECKING:
     from carrick.checkpoints.headers import StoredTensor
@@ -49,7 +50,7 @@ class AdaptedTensor:
     blocks : stored tensors that are added, with their scales; `stored` first
     updates : what low-rank modules add
     magnitude : the row norms of DoRA
-    rows : rows of an embedding that are replaced
+    rows : rows of an embedding that are replaced; of several adapters, W + Σ scale·(row − W), and nothing else is added
     """
 
     name: str
@@ -57,7 +58,7 @@ class AdaptedTensor:
     blocks: list[tuple[StoredTensor, float]] = field(default_factory=list)
     updates: list[Update] = field(default_factory=list)
     magnitude: StoredTensor | None = None
-    rows: Rows | None = None
+    rows: list[Rows] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.blocks = self.blocks or [(self.stored, 1.0)]
@@ -65,7 +66,7 @@ class AdaptedTensor:
     @property
     def is_sum(self) -> bool:
         """Whether what adapters do is added to the stored tensor, so that it can be told apart from it."""
-        return self.magnitude is None and self.rows is None and self.blocks[0][1] == 1.0
+        return self.magnitude is None and not self.rows and self.blocks[0][1] == 1.0
 
     def description(self, first_file: int, *, update: bool = False) -> Description:
         """Describe the tensor for a plan; `update` leaves out what is stored, which `is_sum` must allow."""
@@ -76,18 +77,33 @@ class AdaptedTensor:
             for tensor, scale in self.blocks[int(update) :]
         ]
         described.products = [found.product(first_file) for found in self.updates]
-        if self.rows is not None:
-            place = place_of(self.rows.rows, first_file)
-            described.replaced = Replaced(place, self.rows.numbers, self.rows.scale)
+        if len(self.rows) == 1:
+            (new,) = self.rows
+            described.replaced = Replaced(place_of(new.rows, first_file), new.numbers, new.scale)
+        else:
+            described.blocks += self._row_differences(first_file, described.columns)
         if self.magnitude is not None:
             described.magnitude = place_of(self.magnitude, first_file)
         return described
+
+    def _row_differences(self, first_file: int, columns: int) -> list[Block]:
+        """Describe Σ scale·(row − W): rows of several adapters, each relative to what is stored."""
+        blocks = []
+        stored = place_of(self.stored, first_file)
+        for new in self.rows:
+            held = {
+                number: place for place, number in enumerate(new.numbers)
+            }  # named twice, the last one holds
+            own = [(number, number) for number in held]
+            blocks += row_blocks(stored, columns, own, -new.scale)
+            blocks += row_blocks(place_of(new.rows, first_file), columns, held.items(), new.scale)
+        return blocks
 
     def _tensors(self) -> list[StoredTensor]:
         tensors = [tensor for tensor, _ in self.blocks]
         tensors += [factor for found in self.updates for factor in (found.a, found.b)]
         tensors += [self.magnitude] if self.magnitude is not None else []
-        return tensors + ([self.rows.rows] if self.rows is not None else [])
+        return tensors + [new.rows for new in self.rows]
 
 
 def place_of(tensor: StoredTensor, first_file: int) -> Place:

@@ -100,11 +100,15 @@ def tied_embeddings(
     shape: tuple[int, ...],
     roles: Mapping[str, tuple[re.Pattern[str], ...]],
 ) -> str | None:
-    """Name the embedding matrix that is the head of a model which stores none; None where it has no such head."""
+    """Name the embedding matrix that is the head of a model which stores none; None where it has no such head.
+
+    `shape` is that of the head, or the last part of it: the width alone.
+    """
     if checkpoint.tie_word_embeddings is False or not VOCABULARY_HEAD.search(head):
         return None
     tensors = checkpoint.tensors
-    return _largest(checkpoint, [n for n in word_embeddings(checkpoint, roles) if tensors[n].shape == shape])
+    fitting = [n for n in word_embeddings(checkpoint, roles) if tensors[n].shape[-len(shape) :] == shape]
+    return _largest(checkpoint, fitting)
 
 
 def tied_heads_follow(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:

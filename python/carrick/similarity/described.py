@@ -88,7 +88,7 @@ class DescribedRows:
     def __init__(self, described: Description, files: Sequence[FileRecord], name: str) -> None:
         self._described = described
         size = described.rows, described.columns
-        self._blocks = [(StoredRows(b.place, size, files, name), b.scale) for b in described.blocks]
+        self._blocks = [(StoredRows(b.place, (b.rows, b.columns), files, name), b) for b in described.blocks]
         self._products = [_ProductRows(p, size, files, name) for p in described.products]
         new, norms = described.replaced, described.magnitude
         self._new: Array | None = None
@@ -101,8 +101,11 @@ class DescribedRows:
     def read(self, begin: int, end: int) -> Array:
         """Compute rows."""
         rows = np.zeros((end - begin, self._described.columns))
-        for block, scale in self._blocks:
-            rows += scale * block.read(begin, end).astype(np.float64)
+        for held, block in self._blocks:
+            top, bottom = max(begin, block.row), min(end, block.row + block.rows)
+            if top < bottom:
+                part = rows[top - begin : bottom - begin, block.column : block.column + block.columns]
+                part += block.scale * held.read(top - block.row, bottom - block.row).astype(np.float64)
         for product in self._products:
             rows += product.read(begin, end)
         replaced = self._described.replaced

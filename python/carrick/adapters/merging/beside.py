@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from carrick.adapters.keys import find_name
 from carrick.adapters.merging.outputs import real_of
 from carrick.adapters.merging.task import task_of_saved
+from carrick.adapters.merging.tokens import holders_of, merge_rows, refuse_beside, refuse_tied_head
 from carrick.adapters.write import bias_name, plain_name, tokens_name
 from carrick.checkpoints import find
 from carrick.config.model_ref import ModelRef
@@ -113,7 +114,7 @@ def add_beside(
 
 
 def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter], written: Collection[str]) -> None:
-    """Raise where a module is to be saved whole and has factors of another adapter: PEFT loads no such adapter."""
+    """Raise where a module is to have two of factors, trained tokens and whole weights: PEFT loads no such adapter."""
     entries = {entry.path: entry for entry in lineup.entries if entry.path in written}
     for adapter in kept:
         for name in adapter.saved:
@@ -125,6 +126,7 @@ def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter], written: C
                     "adapter cannot hold; keep the modules of another adapter with --modules-to-save ADAPTER, or "
                     "merge into the base (--base BASE --dense)"
                 )
+    refuse_beside(lineup, kept, {path: lineup.names[entry.terms[0].index] for path, entry in entries.items()})
 
 
 def _trained(adapter: Adapter) -> dict[str, StoredTensor]:
@@ -200,7 +202,7 @@ def _keep(lineup: AdapterLineup, index: int, outputs: Outputs, written: Collecti
 
 
 class _Sum:
-    """θ₀ + Σ wᵢ·(θᵢ − θ₀) of every tensor that is saved whole."""
+    """θ₀ + Σ wᵢ·(θᵢ − θ₀) of every tensor that is saved whole, and of every row that was trained."""
 
     def __init__(
         self,
@@ -239,22 +241,32 @@ class _Sum:
 
     def add(self) -> None:
         """Add the jobs."""
-        for adapter in self.lineup.adapters:
-            if adapter.tokens:
-                raise PlanError(
-                    f"{adapter.ref}: has trained tokens, which are replaced rows and not summed; keep one adapter's "
-                    "with --modules-to-save ADAPTER"
-                )
-        for name in dict.fromkeys(n for a in self.lineup.adapters for n in _trained(a)):
+        adapters = self.lineup.adapters
+        refuse_tied_head(adapters, self.base)
+        names = dict.fromkeys(name for adapter in adapters for name in _trained(adapter))
+        paths = dict.fromkeys(path for adapter in adapters for path in adapter.tokens)
+        for name in names:
             self._tensor(name)
-        configs = [adapter.config for adapter in self.lineup.adapters]
+        for path in paths:
+            self._rows(path)
+        configs = [adapter.config for adapter in adapters]
         self.outputs.modules_to_save = tuple(dict.fromkeys(n for c in configs for n in c.modules_to_save))
-        self.outputs.bias = _bias_of(self.lineup.adapters, self.written)
-        self.outputs.task = task_of_saved(self.lineup.adapters)
-        self.outputs.notes.append("modules saved whole are summed as weighted differences from the base.")
+        self.outputs.bias = _bias_of(adapters, self.written)
+        self.outputs.task = task_of_saved(adapters)
+        for held, what in ((names, "modules saved whole"), (paths, "trained tokens")):
+            if held:
+                self.outputs.notes.append(f"{what} are summed as weighted differences from the base.")
+
+    def _rows(self, path: str) -> None:
+        holder = next(iter(holders_of(self.lineup.adapters, path).values()))
+        name, width = f"{path}.weight", holder.tokens[path].rows.shape[1:]
+        stored = self._of_base(name, width, f"of which {holder.ref} has trained tokens")
+        place = Place(self.first_file + stored.file, stored.begin, stored.dtype)
+        merge_rows(self.lineup, self.outputs, path, (stored, place), self._weights(name))
 
     def _tensor(self, name: str) -> None:
-        stored = self._of_base(name)
+        holder = next(adapter for adapter in self.lineup.adapters if name in _trained(adapter))
+        stored = self._of_base(name, _trained(holder)[name].shape, f"which {holder.ref} saves whole")
         inputs = [Input(Place(self.first_file + stored.file, stored.begin, stored.dtype), base=True)]
         weights = self._weights(name)
         for index, adapter in enumerate(self.lineup.adapters):
@@ -271,21 +283,20 @@ class _Sum:
         key = plain_name(name, self.written)
         self.outputs.jobs.append(Job(key, stored.shape, dtype, "task_arithmetic", options, inputs))
 
-    def _of_base(self, name: str) -> StoredTensor:
+    def _of_base(self, name: str, shape: tuple[int, ...], held: str) -> StoredTensor:
         """Find what the base has for a tensor: a head that it ties and does not store is its embeddings."""
         tensors = self.base.tensors
         found = find_name(name, tensors)
-        holder, own = next((a, _trained(a)[name]) for a in self.lineup.adapters if name in _trained(a))
         if found is None:
-            found = tied_embeddings(self.base, name, own.shape, self.recipe.document.roles)
+            found = tied_embeddings(self.base, name, shape, self.recipe.document.roles)
             if found is not None:
                 self.outputs.notes.append(
                     f"the base ties {name} to {found}: the differences from that are merged."
                 )
         if found is None:
             raise PlanError(
-                f"{self.base.ref}: has no tensor {name!r}, which {holder.ref} saves whole, so that there is no "
-                "difference to merge; keep one adapter's with --modules-to-save ADAPTER"
+                f"{self.base.ref}: has no tensor {name!r}, {held}, so that there is no difference to merge; keep one "
+                "adapter's with --modules-to-save ADAPTER"
             )
         return tensors[found]
 

@@ -44,9 +44,11 @@ def _levels(document: Document) -> Iterator[Settings]:
 
 
 def _names(lineup: AdapterLineup) -> set[str]:
-    """Names of weights that are merged, of what is saved whole beside them among them."""
-    whole = (name for adapter in lineup.adapters for name in (*adapter.saved, *adapter.biases))
-    return {entry.weight_name for entry in lineup.entries} | set(whole)
+    """Names of weights that are merged, of what is saved whole or by its rows beside them among them."""
+    names = {entry.weight_name for entry in lineup.entries}
+    for adapter in lineup.adapters:
+        names |= {*adapter.saved, *adapter.biases, *(f"{path}.weight" for path in adapter.tokens)}
+    return names
 
 
 def _hint(part: str, names: Iterable[str]) -> str:

@@ -35,6 +35,12 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
         str | None,
         typer.Option(metavar="SIZE", help="Largest shard of the output; default: the base's shards."),
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Recorded, default 0; nothing is drawn at random, so it changes no weight."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is already at OUT.")] = False,
     read: Annotated[Read, typer.Option(help="How inputs are read.")] = Read.AUTO,
     check_finite: Annotated[
@@ -61,6 +67,7 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
             memory=memory,
             threads=threads,
             shard_size=shard_size,
+            seed=seed,
             force=force,
             read=read.value,
             check_finite=check_finite,
