@@ -13,6 +13,9 @@ from carrick.torch.random_mask import keep_mask
 from device.models import dense, merge, random_model
 from device.oracle import knots, relative_error
 from device.test_knots import METHODS
+from device.test_updates import METHODS as UPDATES
+from device.test_updates import WIDE
+from device.test_updates import oracle as plain
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: torch finds no CUDA device")
 
@@ -32,6 +35,28 @@ def test_a_gpu_gives_what_the_dense_oracle_gives(
     for path, merged in merge(model, method, device="cuda", memory=memory, **options).items():
         assert merged.a.is_cuda
         assert relative_error(dense(merged), want[path]) < 1e-6
+
+
+@pytest.mark.parametrize(("method", "options"), UPDATES)
+@pytest.mark.parametrize("memory", [None, 1])
+def test_the_plain_methods_on_a_gpu(method: str, options: dict[str, Any], memory: int | None) -> None:
+    model = random_model(20)
+    want = plain(model, method, **options)
+    for path, merged in merge(model, method, device="cuda", memory=memory, rank=99, **options).items():
+        assert merged.a.is_cuda
+        assert relative_error(dense(merged), want[path]) < 2e-6
+
+
+@pytest.mark.parametrize("rank", [1, 6, 20])
+def test_subspaces_on_a_gpu(rank: int) -> None:
+    model = random_model(21, shapes=WIDE)
+    want = plain(model, "ties", density=0.3)
+    for path, merged in merge(model, "ties", device="cuda", density=0.3, rank=rank).items():
+        sigma = np.linalg.svd(want[path], compute_uv=False)
+        left = float(np.linalg.norm(dense(merged) - want[path]))
+        assert left <= 1.01 * np.linalg.norm(sigma[rank:])
+        assert merged.diagnostics.route == "randomized"
+        assert merged.diagnostics.error == pytest.approx(left / np.linalg.norm(want[path]), rel=1e-4)
 
 
 @pytest.mark.parametrize("method", ["cat", "svd"])

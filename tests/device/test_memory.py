@@ -11,8 +11,8 @@ import torch
 from carrick.errors import CarrickError
 from carrick.torch import consensus, prepared, read_options
 from carrick.torch import joint as joint_module
-from carrick.torch import knots as knots_module
 from carrick.torch.device import in_batches
+from carrick.torch.task_vectors import TaskVectors
 from device.models import dense, merge, modules_of, random_model
 from device.oracle import relative_error
 
@@ -126,9 +126,11 @@ def test_a_majority_that_is_counted_again_is_the_same(monkeypatch: pytest.Monkey
     model = random_model(43, ranks=(4,), shapes=SAME_SHAPE)
     modules = modules_of(dict.fromkeys(model, model["layers.0.q"]))
     options = read_options("knots_ties", 1, density=0.31, at_threshold="lowest_index")
+    cpu = torch.device("cpu")
 
     def majority() -> int:
-        return knots_module._Merge(modules, options, torch.device("cpu")).majority
+        source = prepared.Prepared(modules, options, cpu)
+        return TaskVectors(modules, [module.a_name for module in modules], source, options, cpu).majority
 
     want = majority()
     votes = consensus.votes

@@ -338,7 +338,10 @@ def test_requests_that_cannot_be_carried_out_leave_the_model_alone() -> None:
         ({"adapters": ["en"], "name": "de"}, "`de` is there already"),
         ({"adapters": ["en"], "name": "a.b"}, "must have no dot"),
         ({"adapters": ["en", "de"]}, "`knots_ties` needs `density`"),
-        ({"adapters": ["en", "de"], "method": "ties", "density": 1}, "did you mean `knots_ties`"),
+        (
+            {"adapters": ["en", "de"], "method": "ties", "density": 1},
+            "`ties` .* not of low rank: give `rank`",
+        ),
         ({"adapters": ["en"], "method": "cat", "device": "cuda:64"}, "cuda:64"),
     ]
     for arguments, message in bad:

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("ties", {"density": 1}, "did you mean `knots_ties`"),
+        ("linear", {}, "did you mean `knots_linear`"),
+        ("ties", {"density": 1}, "`ties` of updates is not of low rank: give `rank`, or use `knots_ties`"),
+        ("ties", {"rank": 4}, "needs `density`"),
+        ("ties", {"density": 1, "rank": 4, "direction": "rows"}, "takes no option `direction`"),
+        ("dare_linear", {"density": 1, "rank": 4, "variant": "peft"}, "has no variants"),
         ("knots_tie", {}, "did you mean `knots_ties`"),
         ("knots_ties", {}, "needs `density`"),
         ("knots_linear", {"density": 0.5}, "takes no option `density`"),
@@ -68,7 +72,11 @@ def test_shapes_that_do_not_fit() -> None:
 
 def test_nan_in_an_adapter_names_the_module() -> None:
     bad = Term(torch.full((1, 2), torch.nan), torch.ones(2, 1))
-    for method, options in (("knots_ties", {"density": 1}), ("svd", {})):
+    for method, options in (
+        ("knots_ties", {"density": 1}),
+        ("svd", {}),
+        ("ties", {"density": 1, "rank": 2}),
+    ):
         with pytest.raises(CarrickError, match=r"layers\.3\.q: A .*NaN or infinity"):
             list(merge_on_device([Module.of("layers.3.q", [bad])], read_options(method, 1, **options)))
 

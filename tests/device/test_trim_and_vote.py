@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carrick.torch import consensus, read_options
-from carrick.torch.threshold import Trim, find_cutoffs
+from carrick.torch.threshold import count_equals, find_cutoffs, keep, shares
 from oracles import trim
 from oracles.sparse import Sparse
 from oracles.ties import VARIANTS, elect_and_merge
@@ -52,13 +52,13 @@ def test_trim_over_all_tensors_keeps_what_the_oracle_keeps(case: dict[str, Any])
         density=case["density"],
         kept_count=case["rule"],
         at_threshold=case["equals"],
+        precision="float32" if case["kind"] is np.float32 else "float64",
     )
     modules = [[torch.from_numpy(x) for x in module] for module in zip(*case["tensors"], strict=True)]
     entries = sum(x[0].numel() for x in modules)
-    dtype = torch.float32 if case["kind"] is np.float32 else torch.float64
-    cutoffs = find_cutoffs(lambda count: (count(module) for module in modules), entries, options, dtype)
-    walk = Trim(cutoffs)
-    for place, module in enumerate(modules):
+    whole = find_cutoffs(lambda count: (count(module) for module in modules), entries, options)
+    equals = [[count_equals(x, cut) for x, cut in zip(module, whole, strict=True)] for module in modules]
+    for place, (module, cutoffs) in enumerate(zip(modules, shares(whole, equals), strict=True)):
         for adapter, x in enumerate(module):
             wanted = trim.trim_masks(
                 {str(n): t for n, t in enumerate(case["tensors"][adapter])},
@@ -67,17 +67,8 @@ def test_trim_over_all_tensors_keeps_what_the_oracle_keeps(case: dict[str, Any])
                 case["rule"],
                 case["equals"],
             )[str(place)]
-            got = walk.keep(adapter, x).numpy()
+            got = keep(cutoffs[adapter], x).numpy()
             assert np.array_equal(got, np.where(wanted, x.numpy(), 0)), (adapter, place)
-
-
-def test_a_walk_that_is_copied_leaves_the_first_as_it_was() -> None:
-    options = read_options("knots_ties", 1, density=0.5, variant="paper")
-    x = torch.ones(4)
-    walk = Trim(find_cutoffs(lambda count: iter([count([x])]), 4, options, torch.float32))
-    assert walk.copy().keep(0, x).tolist() == [1, 1, 0, 0]
-    assert walk.keep(0, x).tolist() == [1, 1, 0, 0]
-    assert walk.keep(0, x).tolist() == [0, 0, 0, 0]
 
 
 SMALL = st.sampled_from([0.0, 1.0, -1.0, 2.0, -2.0, 3.0, 0.5])

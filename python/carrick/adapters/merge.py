@@ -88,7 +88,7 @@ def merge(
     memory, threads
         What the engine may allocate; its threads.
     device
-        `cpu`, or a torch device (`cuda`) for KnOTS and truncations; needs ``carrick[torch]``.
+        `cpu`, or a torch device (`cuda`) for KnOTS and merges to a rank; needs ``carrick[torch]``.
     force
         Replace an adapter that is already at ``out``.
     download

@@ -9,6 +9,7 @@ import torch
 
 from carrick.errors import CarrickError
 from carrick.torch.device import exact_arithmetic
+from carrick.torch.modules import refuse_special
 from carrick.torch.results import smallest_gap
 from carrick.torch.small import Cut, Small, decompose
 
@@ -145,7 +146,7 @@ def joint_svd(
     assert first is not None
     with exact_arithmetic(first.a.device):
         left, right = _stack(batch, present, direction)
-        _refuse_special(left, right, batch, paths)
+        _refuse_infinite(left, right, batch, paths)
         cut = Cut(tolerance, absolute_tolerance)
         results = decompose(left, right, cut, always_householder=precision == "float64")
         ranks = [block.shape[1] for block in right]
@@ -172,7 +173,7 @@ def _stack(
     return torch.cat(left, dim=2), right
 
 
-def _refuse_special(
+def _refuse_infinite(
     left: torch.Tensor,
     right: Sequence[torch.Tensor],
     batch: Sequence[Sequence[Term | None]],
@@ -182,13 +183,7 @@ def _refuse_special(
     if all(bool(torch.isfinite(x).all()) for x in (left, *right)):
         return
     for number, terms in enumerate(batch):
-        for place, term in enumerate(terms):
-            for name, factor in (("A", term.a), ("B", term.b)) if term is not None else ():
-                if not bool(torch.isfinite(factor).all()):
-                    raise CarrickError(
-                        f"{_path(paths, number)}: {name} of adapter {place} holds NaN or infinity; "
-                        "adapters are merged only when every entry is finite"
-                    )
+        refuse_special(terms, _path(paths, number))
     raise CarrickError(f"{_path(paths, 0)}: a factor times its scale is not finite; look at alpha and r")
 
 

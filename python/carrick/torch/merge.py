@@ -10,10 +10,11 @@ from carrick.errors import ConfigError
 from carrick.torch.device import default_memory, exact_arithmetic, find_device, in_batches
 from carrick.torch.knots import knots
 from carrick.torch.modules import Term
-from carrick.torch.options import SUM
+from carrick.torch.options import PLAIN, SUM
 from carrick.torch.prepared import batches_by_shape
 from carrick.torch.results import Diagnostics, Merged
 from carrick.torch.truncate import truncated_batch
+from carrick.torch.updates import merge_updates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,6 +66,8 @@ def merge_on_device(
         return (_concatenated(module, options, where) for module in _in_order(modules))
     if options.method == "svd":
         return _truncated(_in_order(modules), options, where)
+    if options.method in PLAIN:
+        return merge_updates(modules, options, where)
     return knots(modules, options, where)
 
 

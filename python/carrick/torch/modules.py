@@ -45,7 +45,8 @@ class Module:
     weights
         The adapters' weights in this module; those of the merge where absent.
     a_name, b_name
-        The output's tensors. They order the entries of a trim over the whole model, and key random masks.
+        The output's tensors. They order the entries of a trim over the whole model, and key random masks, of KnOTS;
+        of the other methods, `weight_name` does.
     """
 
     path: str
@@ -61,6 +62,11 @@ class Module:
         stem = f"base_model.model.{self.path}"
         object.__setattr__(self, "a_name", self.a_name or f"{stem}.lora_A.weight")
         object.__setattr__(self, "b_name", self.b_name or f"{stem}.lora_B.weight")
+
+    @property
+    def weight_name(self) -> str:
+        """The weight in the base model."""
+        return f"{self.path}.weight"
 
     @classmethod
     def of(cls, path: str, terms: Sequence[Term | None], **fields: Any) -> Module:
@@ -110,6 +116,17 @@ def _shape(
     if found is None:
         raise CarrickError(f"{path}: no adapter has this module; leave it out")
     return (*found, tuple(0 if pair is None else pair[0][0] for pair in shapes))
+
+
+def refuse_special(terms: Sequence[Term | None], path: str) -> None:
+    """Raise an error that names the first factor of a module with a NaN or an infinity."""
+    for place, term in enumerate(terms):
+        for name, factor in (("A", term.a), ("B", term.b)) if term is not None else ():
+            if not bool(torch.isfinite(factor).all()):
+                raise CarrickError(
+                    f"{path}: {name} of adapter {place} holds NaN or infinity; "
+                    "adapters are merged only when every entry is finite"
+                )
 
 
 class Place(NamedTuple):

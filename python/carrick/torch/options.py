@@ -11,9 +11,13 @@ from carrick.errors import ConfigError
 from carrick.suggestions import nearest
 
 SUM = ("cat", "task_arithmetic")
+PLAIN = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
+"""Those on ΔW itself, whose result is not of low rank: it is cut down to one."""
+
 METHODS = (
     *SUM,
     "svd",
+    *PLAIN,
     "knots_linear",
     "knots_ties",
     "knots_dare_linear",
@@ -23,20 +27,16 @@ METHODS = (
 
 _TRIM = ("trim_scope", "kept_count", "at_threshold")
 _CONSENSUS = ("vote", "zero_vote", "aggregate")
-_JOINT = (
-    "normalize",
-    "lambda_",
-    "rank",
-    "direction",
-    "tolerance",
-    "absolute_tolerance",
-    "precision",
-    "memory",
-)
+_DENSE = ("normalize", "lambda_", "rank", "precision", "memory")
+_JOINT = (*_DENSE, "direction", "tolerance", "absolute_tolerance")
 _TAKES: dict[str, tuple[str, ...]] = {
     "cat": ("normalize", "lambda_", "precision", "memory"),
     "task_arithmetic": ("normalize", "lambda_", "precision", "memory"),
     "svd": tuple(name for name in _JOINT if name != "direction"),
+    "ties": (*_DENSE, "density", "rescale", *_TRIM, *_CONSENSUS),
+    "dare_linear": (*_DENSE, "density", "rescale", "seed"),
+    "dare_ties": (*_DENSE, "density", "rescale", "seed", *_CONSENSUS),
+    "magnitude_prune": (*_DENSE, "density", "rescale", *_TRIM),
     "knots_linear": _JOINT,
     "knots_ties": (*_JOINT, "density", "rescale", *_TRIM, *_CONSENSUS),
     "knots_dare_linear": (*_JOINT, "density", "rescale", "seed"),
@@ -78,7 +78,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "aggregate": "weighted_mean",
     },
 }
-"""The published readings of TIES (docs/methods.md); `reference` is the default of the ``knots_`` methods."""
+"""The published readings of TIES (docs/methods.md); `reference` is the default of the ``knots_`` methods, `peft` of the
+others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ class Options:
     seed
         Of the random masks.
     rank
-        Truncate each module to this rank; the exact rank where absent.
+        Truncate each module to this rank; the exact rank where absent. The plain methods on ΔW need one.
     direction
         ``columns``: [ΔW₁ | ΔW₂ | …], a shared left basis. ``rows``: stacked, a shared right basis.
     tolerance
@@ -139,17 +140,17 @@ class Options:
     @property
     def trims(self) -> bool:
         """Whether entries are dropped by magnitude."""
-        return self.method in ("knots_ties", "knots_magnitude_prune")
+        return self.method.removeprefix("knots_") in ("ties", "magnitude_prune")
 
     @property
     def drops(self) -> bool:
         """Whether entries are dropped at random."""
-        return self.method in ("knots_dare_linear", "knots_dare_ties")
+        return self.method.removeprefix("knots_") in ("dare_linear", "dare_ties")
 
     @property
     def elects(self) -> bool:
         """Whether signs are elected."""
-        return self.method in ("knots_ties", "knots_dare_ties")
+        return self.method.removeprefix("knots_") in ("ties", "dare_ties")
 
 
 _TYPES = get_type_hints(Options)
@@ -169,15 +170,16 @@ def read_options(
     Parameters
     ----------
     method
-        ``cat``, ``task_arithmetic``, ``svd``, ``knots_linear``, ``knots_ties``, ``knots_dare_linear``,
-        ``knots_dare_ties`` or ``knots_magnitude_prune``.
+        ``cat``, ``task_arithmetic``, ``svd``; with a rank ``ties``, ``dare_linear``, ``dare_ties``,
+        ``magnitude_prune``; ``knots_linear`` and these four behind ``knots_``.
     adapters
         How many there are.
     weights, density
         One number, or one for each adapter. Weights are 1 where absent; a method that drops entries requires
         a density.
     variant
-        ``reference`` (the default), ``paper``, ``peft`` or ``mergekit``: a row of choices; single ones win over it.
+        ``reference`` (the default of the ``knots_`` methods), ``paper``, ``peft`` (that of the others) or ``mergekit``:
+        a row of choices; single ones win over it.
     **options
         Fields of `Options`.
 
@@ -206,8 +208,12 @@ def read_options(
             known = (*takes, "weights", *(("variant",) if set(_CONSENSUS + _TRIM) & set(takes) else ()))
             raise ConfigError(f"`{method}` takes no option `{name}`{nearest(name, known)}")
     values = _variant(method, variant, takes) | options
-    if method.startswith("knots_dare"):
+    if "dare" in method:
         values.setdefault("rescale", "true")
+    if method in PLAIN and values.get("rank") is None:
+        raise ConfigError(
+            f"`{method}` of updates is not of low rank: give `rank`, or use `knots_{method}`, which keeps the exact one"
+        )
     for name, value in values.items():
         values[name] = _checked(name, value)
     return Options(
@@ -227,7 +233,8 @@ def _variant(method: str, variant: str | None, takes: tuple[str, ...]) -> dict[s
         raise ConfigError(
             f"variant `{variant}` is not one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
         )
-    row = {name: value for name, value in VARIANTS[variant or "reference"].items() if name in choices}
+    usual = "reference" if method.startswith("knots_") else "peft"
+    row = {name: value for name, value in VARIANTS[variant or usual].items() if name in choices}
     # mergekit's weighted mean divides by Σ w, as its own default of `normalize` says.
     return row | ({"normalize": True} if variant == "mergekit" and method == "knots_ties" else {})
 

@@ -113,6 +113,16 @@ class Prepared:
         held = self._held.pop(place, None)
         self._room += held.bytes if held is not None else 0
 
+    def vectors(self, place: int) -> list[torch.Tensor]:
+        """Return the coordinates of each adapter in a module."""
+        return self.parts(place).coordinates
+
+    def entries(self, place: int) -> int:
+        """Say how many coordinates each adapter has in a module."""
+        module = self.modules[place]
+        wide = module.in_features if self.options.direction == "columns" else module.out_features
+        return self.joints[place].rank * wide
+
     def parts(self, place: int) -> Parts:
         """Return basis and coordinates of a module."""
         held = self._held.get(place)

@@ -19,11 +19,12 @@ class Diagnostics:
     rank
         Rank of the result; 0 for a module that merges to zero, which is written as one zero rank.
     sigma
-        Singular values, descending, those below the cut included; empty where nothing was decomposed.
+        Singular values, descending, those below the cut included; of dense updates those that are kept; empty where
+        nothing was decomposed.
     min_gap
         The smallest (σⱼ − σⱼ₊₁)/σⱼ among those kept; where it is near 0 the merge is not unique. 1 below two.
     route
-        ``gram``, ``householder``, ``dense`` or ``none``.
+        ``gram``, ``householder``, ``dense``, ``randomized`` or ``none``.
     error
         Relative Frobenius error of a truncation; 0 where only numerical zeros were cut.
     """

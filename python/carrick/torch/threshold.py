@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from carrick.torch.options import Options
 
@@ -102,7 +102,7 @@ Count = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 
 
 def find_cutoffs(
-    each: Callable[[Count], Iterator[list[torch.Tensor]]], entries: int, options: Options, dtype: torch.dtype
+    each: Callable[[Count], Iterator[list[torch.Tensor]]], entries: int, options: Options
 ) -> list[Cutoff]:
     """Return what each adapter's trim keeps.
 
@@ -114,18 +114,16 @@ def find_cutoffs(
         Entries of each adapter in all modules.
     options
         The densities and the choices of the trim.
-    dtype
-        Of the tensors.
 
     Examples
     --------
     >>> from carrick.torch import read_options
     >>> options = read_options("knots_ties", 1, density=0.5, variant="paper")
     >>> module = [torch.tensor([1.0, -4.0, 4.0, 2.0])]
-    >>> find_cutoffs(lambda count: iter([count(module)]), 4, options, torch.float32)
+    >>> find_cutoffs(lambda count: iter([count(module)]), 4, options)
     [Cutoff(key=1082130432, equals=2)]
     """
-    bits = 32 if dtype == torch.float32 else 64
+    bits = 32 if options.precision == "float32" else 64
     searches = [
         _Search(kept_count(entries, density, options.kept_count), entries) for density in options.density
     ]
@@ -144,26 +142,52 @@ def find_cutoffs(
     return [search.cutoff(highest, with_equals=options.at_threshold == "all") for search in searches]
 
 
-class Trim:
-    """One walk over the tensors in their order, on which what equals a threshold is used up."""
+def count_equals(x: torch.Tensor, cutoff: Cutoff) -> int:
+    """Say how many entries lie just at a cutoff; 0 where all of them stay anyway.
 
-    def __init__(self, cutoffs: Sequence[Cutoff]) -> None:
-        self._cutoffs = [Cutoff(cutoff.key, cutoff.equals) for cutoff in cutoffs]
+    Examples
+    --------
+    >>> count_equals(torch.tensor([1.0, -1.0, 2.0]), Cutoff(key=0x3F800000, equals=1))
+    2
+    """
+    return 0 if cutoff.equals is None else int((magnitude_keys(x) == cutoff.key).sum())
 
-    def copy(self) -> Trim:
-        """Return the same walk, to be gone on with or thrown away."""
-        return Trim(self._cutoffs)
 
-    def keep(self, adapter: int, x: torch.Tensor) -> torch.Tensor:
-        """Return the next tensor of an adapter with the entries that are not kept set to zero."""
-        cutoff = self._cutoffs[adapter]
-        keys = magnitude_keys(x)
-        if cutoff.equals is None:
-            return torch.where(keys >= cutoff.key, x, 0)
-        kept = keys > cutoff.key
-        if cutoff.equals > 0:
-            equal = keys == cutoff.key
-            first = equal.reshape(-1).cumsum(0).reshape(x.shape) <= cutoff.equals
-            kept |= equal & first
-            cutoff.equals = max(0, cutoff.equals - int(equal.sum()))
-        return torch.where(kept, x, 0)
+def shares(whole: Sequence[Cutoff], equals: Iterable[Sequence[int]]) -> Iterator[list[Cutoff]]:
+    """Deal what stays just at the cutoffs of a whole model out to its modules: the first of them get it.
+
+    Parameters
+    ----------
+    whole
+        The cutoff of each adapter.
+    equals
+        For each module, in order, how many entries of each adapter lie just there.
+
+    Examples
+    --------
+    >>> [one[0].equals for one in shares([Cutoff(key=7, equals=3)], [[2], [2], [2]])]
+    [2, 1, 0]
+    """
+    left = [cutoff.equals for cutoff in whole]
+    for found in equals:
+        dealt = [None if rest is None else min(rest, here) for rest, here in zip(left, found, strict=True)]
+        left = [None if rest is None else rest - (own or 0) for rest, own in zip(left, dealt, strict=True)]
+        yield [Cutoff(cutoff.key, own) for cutoff, own in zip(whole, dealt, strict=True)]
+
+
+def keep(cutoff: Cutoff, x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor with the entries that do not stay set to zero.
+
+    Examples
+    --------
+    >>> keep(Cutoff(key=0x3F800000, equals=1), torch.tensor([0.5, -1.0, 1.0, 2.0]))
+    tensor([ 0., -1.,  0.,  2.])
+    """
+    keys = magnitude_keys(x)
+    if cutoff.equals is None:
+        return torch.where(keys >= cutoff.key, x, 0)
+    kept = keys > cutoff.key
+    if cutoff.equals > 0:
+        equal = keys == cutoff.key
+        kept |= equal & (equal.reshape(-1).cumsum(0).reshape(x.shape) <= cutoff.equals)
+    return torch.where(kept, x, 0)

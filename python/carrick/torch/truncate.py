@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -11,6 +13,7 @@ from carrick.torch.device import exact_arithmetic
 from carrick.torch.joint import Joint, joint_svd
 from carrick.torch.modules import Term
 from carrick.torch.results import Diagnostics, Merged, smallest_gap, tail_error
+from carrick.torch.subspace import Leading, leading, width_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,9 @@ _GRAM_LIMIT = 1e-5
 
 _GRAM_NOISE = 1e-7
 """Below this fraction, what a Gram matrix says is noise."""
+
+_SAFE = 20
+"""Powers of two that a norm may lie from 1 without squares of float32 leaving their range."""
 
 
 def truncated(
@@ -193,3 +199,83 @@ def _dense(matrix: torch.Tensor, rank: int, result: torch.dtype) -> Merged:
     scaled = (u.mT @ m) / sigma[:kept, None]
     a, b = (scaled, u * sigma[:kept]) if wide else (u.mT, scaled.mT * sigma[:kept])
     return Merged("", a.to(result).contiguous(), b.to(result).contiguous(), diagnostics)
+
+
+def approximated(matrices: torch.Tensor, rank: int, paths: Sequence[str]) -> list[Merged]:
+    """Approximate dense matrices well by products of the given rank; their own memory is used up.
+
+    Matrices in float32, where no more than a third of all directions are wanted: by subspace iteration, whose error is
+    at most 1.01 times the best. Others by their whole spectra.
+
+    Parameters
+    ----------
+    matrices
+        m × out × in.
+    rank
+        At most this many directions each.
+    paths
+        The modules' names.
+
+    Returns
+    -------
+    B = U·Σ and A = Vᵀ of each, with the error made and the singular values that are kept.
+
+    Raises
+    ------
+    CarrickError
+        What is merged is not finite.
+
+    Examples
+    --------
+    >>> import torch
+    >>> matrix = torch.zeros(1, 60, 90)
+    >>> matrix[0, 0, 0], matrix[0, 1, 1] = 4.0, 3.0
+    >>> best = approximated(matrix, 1, ["q_proj"])[0]
+    >>> best.diagnostics.route, round(best.diagnostics.error, 6)
+    ('randomized', 0.6)
+    """
+    norms = [float(torch.linalg.vector_norm(matrix, dtype=torch.float64)) for matrix in matrices]
+    for norm, path in zip(norms, paths, strict=True):
+        if not math.isfinite(norm):
+            raise CarrickError(
+                f"{path}: what is merged holds infinities or NaN, which have no decomposition; give smaller weights"
+            )
+    if matrices.dtype == torch.float64 or width_of(min(matrices.shape[1:]), rank) is None:
+        precision: Literal["float32", "float64"] = "float64" if matrices.dtype == torch.float64 else "float32"
+        best = (truncated_dense(matrix, rank, precision=precision)[0] for matrix in matrices)
+        return [_renamed(one, path) for one, path in zip(best, paths, strict=True)]
+    scales = [_scale(norm) for norm in norms]
+    for matrix, scale in zip(matrices, scales, strict=True):
+        matrix.mul_(1 / scale)
+    found = leading(matrices, rank)
+    return [_measured(*each) for each in zip(paths, matrices, found, scales, norms, strict=True)]
+
+
+def _renamed(found: Merged, path: str) -> Merged:
+    """Return a result under its path, with the singular values that it keeps."""
+    diagnostics = found.diagnostics
+    kept = diagnostics.sigma[: diagnostics.rank]
+    return found._replace(path=path, diagnostics=replace(diagnostics, sigma=kept))
+
+
+def _scale(norm: float) -> float:
+    """Return a power of two by which a matrix is divided where squares of its entries could leave float32's range."""
+    exponent = round(math.log2(norm)) if norm > 0 else 0
+    return 2.0**exponent if abs(exponent) > _SAFE else 1.0
+
+
+def _measured(path: str, matrix: torch.Tensor, found: Leading, scale: float, norm: float) -> Merged:
+    """Return the leading part of a matrix as factors; what they leave of the matrix takes its place."""
+    kept = len(found.sigma)
+    if kept == 0:
+        outer, inner = matrix.shape
+        nothing = Diagnostics(0, (), 1.0, "randomized")
+        return Merged(path, *zero_rank(inner, outer, matrix), nothing)
+    left = torch.linalg.vector_norm(matrix.addmm_(found.b, found.a, alpha=-1), dtype=torch.float64)
+    b = found.b * scale
+    if not bool(torch.isfinite(b).all()):
+        raise CarrickError(f"{path}: its low-rank factors are too large for float32; give smaller weights")
+    sigma = [value * scale for value in found.sigma]
+    error = float(left) * scale / norm
+    diagnostics = Diagnostics(kept, tuple(sigma), smallest_gap(sigma, kept), "randomized", error)
+    return Merged(path, found.a.contiguous(), b, diagnostics)

@@ -40,7 +40,7 @@ def refuse_contradictions(recipe: Recipe, device: str) -> None:
             raise PlanError("`layer_swap` decomposes nothing: leave --device out")
         if recipe.truncates:
             raise PlanError("`layer_swap` keeps the rank of every module; leave `rank` and `energy` out")
-    elif not (recipe.truncates or recipe.is_sum or recipe.method.startswith(KNOTS) or device != "cpu"):
+    elif not (recipe.truncates or recipe.is_sum or recipe.method.startswith(KNOTS)):
         raise PlanError(
             f"`{recipe.method}` of updates is not of low rank: give the rank of the result (--rank R, `rank`), or "
             "merge into the base (--base BASE --dense)"

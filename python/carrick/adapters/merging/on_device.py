@@ -1,4 +1,4 @@
-"""The decompositions on a torch device: the same methods, batched over modules, written as factors to be cast."""
+"""Merges that decompose, on a torch device: the same methods, batched over modules, written as factors to be cast."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
     Raises
     ------
     ConfigError
-        torch is not installed, there is no such device, or the method is not one of decompositions.
+        torch is not installed, there is no such device, or nothing is decomposed.
     PlanError
         Options that differ between modules, other than weights.
     """
@@ -65,20 +65,21 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
             _add(outputs, entries[path], len(a), [Place(file, *place) for place in places])
             outputs.modules.append({"path": path, **asdict(found)})
     lineup.files.append(factors.record)
+    order = {path: place for place, path in enumerate(entries)}  # batches go by shape
+    outputs.modules.sort(key=lambda module: order[module["path"]])
     if recipe.method.startswith(KNOTS):
         gaps = ((module["path"], module["min_gap"]) for module in outputs.modules)
         outputs.notes += not_unique(recipe.method, gaps)
 
 
 def _refuse_others(recipe: Recipe) -> None:
-    truncates = recipe.adapter.rank is not None
-    if not recipe.method.startswith(KNOTS) and not (recipe.is_sum and truncates):
-        raise ConfigError(
-            f"`{recipe.method}` as asked for has nothing to decompose: --device is for knots_ methods, and for sums "
-            "with a rank; leave it out"
-        )
     if recipe.adapter.energy is not None:
         raise ConfigError("`energy` is chosen on the CPU: leave --device out, or give a rank")
+    if recipe.adapter.rank is None and recipe.is_sum:
+        raise ConfigError(
+            f"`{recipe.method}` without a rank has nothing to decompose: --device is for knots_ methods, and for "
+            "others with a rank; leave it out"
+        )
 
 
 def _options(recipe: Recipe, memory: int | None) -> Any:
@@ -94,11 +95,10 @@ def _options(recipe: Recipe, memory: int | None) -> Any:
         if name not in recipe.merge_options
     }
     merge: dict[str, Any] = dict(recipe.merge_options)
-    tolerance = merge.pop("rank_tolerance", 1e-6)
-    if merge.pop("rank_cut", "relative") == "absolute":
-        given |= {"tolerance": 0.0, "absolute_tolerance": tolerance}
-    else:
-        given["tolerance"] = tolerance
+    if "rank_tolerance" in merge:
+        tolerance = merge.pop("rank_tolerance")
+        absolute = merge.pop("rank_cut") == "absolute"
+        given |= {"tolerance": 0.0, "absolute_tolerance": tolerance} if absolute else {"tolerance": tolerance}
     densities = {tuple(p.get("density") for p in values.parameters) for values in found}
     if len(densities) > 1:
         raise PlanError("--device takes one density for each adapter; leave it out")
