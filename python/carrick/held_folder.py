@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from carrick.errors import BusyError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 LOCK = ".lock"
@@ -62,6 +63,16 @@ class HeldFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.path)
         self._made = missing
+
+    def _remove_all_but(self, names: Collection[str]) -> None:
+        """Delete what has another name, at last the lock."""
+        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == LOCK):
+            if entry.name in names:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
 
     def _remove(self) -> None:
         """Delete the folder, and the parents that it was made with."""

@@ -92,13 +92,7 @@ class Intermediates(HeldFolder):
         own = {LOCK}
         for name in self._names:
             own |= {name, partial_folder(self.place(name)).name, self._mark(name).name}
-        for entry in self.path.iterdir():
-            if entry.name in own:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        self._remove_all_but(own)
 
     def _worth_keeping(self, error: BaseException) -> bool:
         # What Carrick refuses no second run would mend, but for an output that another run is about to finish.

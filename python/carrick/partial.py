@@ -6,7 +6,6 @@ could not even begin leaves nothing.
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -56,13 +55,7 @@ class PartialFolder(HeldFolder):
 
     def prepare_commit(self, names: set[str]) -> None:
         """Remove all but ``names``: what a run of another configuration left, and at last the lock."""
-        for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == LOCK):
-            if entry.name in names:
-                continue
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            else:
-                entry.unlink()
+        self._remove_all_but(names)
 
     def _worth_keeping(self) -> bool:
         """Whether a tensor is finished: the journal's first line only says which run this is."""

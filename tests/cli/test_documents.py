@@ -236,8 +236,8 @@ def test_a_refused_merge_leaves_no_intermediates(carrick, models, out):
     assert not out.parent.exists()
 
 
-def fail_in_the_second_document(models, out, monkeypatch, **options):
-    """Leave what an interrupted run leaves: a finished intermediate."""
+def fail_at_the_output(config, out, monkeypatch, **options):
+    """Leave what an interrupted run leaves: finished intermediates."""
     execute = _core.execute
 
     def fail(plan, partial, options, progress):
@@ -248,12 +248,12 @@ def fail_in_the_second_document(models, out, monkeypatch, **options):
     with monkeypatch.context() as patch:
         patch.setattr(_core, "execute", fail)
         with pytest.raises(OSError, match="Input/output"):
-            package.merge(two(models), out, **options)
+            package.merge(config, out, **options)
     return out.with_name("merged.carrick-intermediates")
 
 
 def test_what_an_interrupted_run_left_is_room_for_its_continuation(models, out, monkeypatch):
-    folder = fail_in_the_second_document(models, out, monkeypatch)
+    folder = fail_at_the_output(two(models), out, monkeypatch)
     (folder / "sum" / "large").write_bytes(bytes(70 * 10**6))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**6))
     package.merge(two(models), out)
@@ -263,7 +263,7 @@ def test_what_an_interrupted_run_left_is_room_for_its_continuation(models, out, 
 
 
 def test_what_another_configuration_left_is_deleted(models, out, monkeypatch):
-    folder = fail_in_the_second_document(models, out, monkeypatch)
+    folder = fail_at_the_output(two(models), out, monkeypatch)
     (folder / "old").mkdir()
     assert (folder / "sum.finished").is_file()
     package.merge(models.config(), out)
@@ -272,7 +272,7 @@ def test_what_another_configuration_left_is_deleted(models, out, monkeypatch):
 
 def test_a_saved_plan_keeps_away_from_intermediates(carrick, models, out, monkeypatch):
     plan = models.text(carrick("plan", models.config(), "--json").out, "plan.json")
-    folder = fail_in_the_second_document(models, out, monkeypatch)
+    folder = fail_at_the_output(two(models), out, monkeypatch)
     with Intermediates(out, ["sum"]):
         answer = carrick("merge", "--plan", plan, out)
         assert answer.code == 2

@@ -9,6 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 import carrick as package
 from carrick import _core
+from cli.test_documents import fail_at_the_output
 
 THREE = """
 name: sum
@@ -120,17 +121,7 @@ def test_the_hash_of_the_plan_covers_the_options_of_the_intermediates(config, mo
 @pytest.mark.parametrize(("first", "again"), [(False, False), (False, True), (True, False)])
 def test_a_resumed_run_writes_the_same_record(config, out, monkeypatch, first, again):
     package.merge(config, out.with_name("whole"), hash_inputs=again)
-    execute = _core.execute
-
-    def fail(plan, partial, options, progress):
-        if partial == str(out.with_name("merged.carrick-partial")):
-            raise OSError(5, "Input/output error", partial)
-        return execute(plan, partial, options, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_core, "execute", fail)
-        with pytest.raises(OSError, match="Input/output"):
-            package.merge(config, out, hash_inputs=first)
+    fail_at_the_output(config, out, monkeypatch, hash_inputs=first)
     package.merge(config, out, hash_inputs=again)
     for name in ("carrick.json", "README.md", "model.safetensors"):
         assert (out / name).read_bytes() == (out.with_name("whole") / name).read_bytes(), name
