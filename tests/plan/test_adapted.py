@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 from safetensors.numpy import load_file
 
 import carrick
@@ -26,65 +24,19 @@ from adapters.handmade import (
 )
 from carrick import methods
 from carrick.errors import PlanError
-from carrick.plan import Job, Plan, load_plan, plan_text
-from carrick.plan.description import Description
 from oracles import ties
+from plan.adapted_models import ADAPTED, ALONE, PLAIN, World, described, ties_of
 from plan.tiny import job_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ADAPTED = f"{Q.format(0)}.weight"
-ALONE = f"{DOWN.format(1)}.weight"  # changed by the second adapter only
-PLAIN = "model.norm.weight"
-
-
-class World:
-    """A base X, two adapters, and both as merged copies; all numbers exact in float32."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.base = base_tensors()
-        self.x = write_base(root / "X", self.base)
-        self.made = [adapter(1), adapter(2, *(Q.format(n) for n in range(2)), DOWN.format(1), rank=3)]
-        self.adapters = [made.write(root / f"a{n}") for n, made in enumerate(self.made)]
-        self.dense = [
-            write_base(
-                root / f"dense{n}",
-                {name: tensor.astype(np.float32) for name, tensor in folded(self.base, (made, 1.0)).items()},
-            )
-            for n, made in enumerate(self.made)
-        ]
-
-    @property
-    def put_on(self) -> list[str]:
-        return [f"{self.x}+{adapter}" for adapter in self.adapters]
-
-    def merge(self, config: dict[str, Any], name: str) -> dict[str, Any]:
-        carrick.merge(config, self.root / name)
-        merged: dict[str, Any] = load_file(self.root / name / "model.safetensors")
-        return merged
+    from carrick.plan import Plan
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def ties_of(world: World, models: list[Any], **more: Any) -> dict[str, Any]:
-    parameters = {"weight": 1, "density": 0.5}
-    return {
-        "merge_method": "ties",
-        "base_model": str(world.x),
-        "models": [{"model": str(model), "parameters": parameters} for model in models],
-        **more,
-    }
-
-
-def described(job: Job, number: int) -> Description:
-    source = job.inputs[number].source
-    assert isinstance(source, Description)
-    return source
 
 
 def test_updates_are_planned_without_the_base(world: World) -> None:
@@ -283,67 +235,6 @@ def test_a_head_saved_with_the_embeddings_it_is_tied_to(world: World) -> None:
     merged = world.merge({"merge_method": "passthrough", "models": [model]}, "out")
     assert merged.keys() == tied.keys()
     np.testing.assert_array_equal(merged["model.embed_tokens.weight"], new)
-
-
-def test_a_saved_plan_runs(world: World) -> None:
-    config = ties_of(world, world.put_on)
-    expected = world.merge(config, "direct")
-    (world.root / "plan.json").write_text(carrick.plan(config).to_json())
-    plan = load_plan(world.root / "plan.json")
-    carrick.merge(None, world.root / "planned", plan=plan)
-    planned = load_file(world.root / "planned" / "model.safetensors")
-    assert all(np.array_equal(planned[name], expected[name]) for name in expected)
-    records = [json.loads((world.root / name / "carrick.json").read_text()) for name in ("direct", "planned")]
-    assert records[0] == records[1]
-
-
-def test_files_of_adapters_are_recorded(world: World) -> None:
-    config = ties_of(world, [f"{world.put_on[0]}:0.5", world.put_on[1]])
-    carrick.merge(config, world.root / "out", hash_inputs=True)
-    record = json.loads((world.root / "out" / "carrick.json").read_text())
-    base, first, second = record["inputs"]
-    assert "adapters" not in base
-    assert [(one["name"], one["weight"]) for one in first["adapters"] + second["adapters"]] == [
-        ("a0", 0.5),
-        ("a1", 1.0),
-    ]
-    (file,) = first["adapters"][0]["files"]
-    path = world.adapters[0] / "adapter_model.safetensors"
-    assert (file["name"], file["size"]) == ("adapter_model.safetensors", path.stat().st_size)
-    assert {"header_hash", "content_hash"} < file.keys()
-    assert [one["name"] for one in first["files"]] == ["model.safetensors"]
-    card = (world.root / "out" / "README.md").read_text()
-    assert "| X+a0:0.5 | model |" in card
-    assert '- "X"\n- "a0"\n- "a1"\n' in card
-    assert str(world.root) not in card + json.dumps(record)
-
-
-def test_a_changed_adapter_is_another_plan(world: World) -> None:
-    config = {"merge_method": "passthrough", "models": [{"model": world.put_on[0]}]}
-    plan = carrick.plan(config)
-    adapter(3).write(world.adapters[0])
-    with pytest.raises(carrick.CarrickError, match=r"a0/adapter_model\.safetensors.*plan again"):
-        carrick.merge(None, world.root / "out", plan=plan)
-    assert not list(world.root.glob("out*"))
-
-
-def test_the_text_shows_adapters(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(world.root)
-    text = StringIO()
-    models = [{"model": model, "parameters": {"weight": 1}} for model in ("X+a0:0.5", "X+a1")]
-    plan = carrick.plan({"merge_method": "ties", "base_model": "X", "models": models})
-    Console(width=100, file=text).print(plan_text(plan))
-    lines = [line for line in text.getvalue().splitlines() if line.startswith("+ adapter")]
-    assert [line.split()[2:-2] for line in lines] == [
-        ["a0", "×", "0.5", "rank", "2", "F32"],
-        ["a1", "rank", "3", "F32"],
-    ]
-
-
-@pytest.mark.parametrize("where", ["a0", "a0/merged"])
-def test_out_may_not_be_an_adapters_folder(where: str, world: World) -> None:
-    with pytest.raises(PlanError, match="a0"):
-        carrick.plan(ties_of(world, world.put_on), world.root / where)
 
 
 def test_float64_bases_are_computed_in_float64(world: World) -> None:
