@@ -69,7 +69,7 @@ def extract(
     modules_to_save
         `differing` stores what differs and has no factors, `none` leaves it out and says so.
     exact
-        Compute whole spectra; by default only the leading directions are, with an error that stays within a
+        Compute whole spectra; by default only the leading directions are, with an error that stays within about a
         hundredth of the best.
     dtype
         Element type of the output; by default that of the tuned model.

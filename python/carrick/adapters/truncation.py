@@ -97,7 +97,7 @@ def truncate(
         How the core works; the factors lie in its folder.
     exact
         Take the whole spectrum from a Gram matrix in float64, rather than the leading directions alone, whose
-        error stays within a hundredth of the best.
+        error stays within about a hundredth of the best.
     seed
         Key of random masks, and of the random directions that a search begins with.
 

@@ -18,7 +18,7 @@ const FIRST: usize = 64;
 /// Products with the matrix at the most.
 const PASSES: usize = 14;
 
-/// What more passes may still gain, as a fraction of the squared error: the error itself stays within half of it.
+/// What more passes may still gain by estimate, as a fraction of the squared error: half of it for the error itself.
 const GAIN: f64 = 0.01;
 
 /// Changes of a value below this fraction of it, and of the geometric mean of it and the largest, are rounding.
