@@ -67,3 +67,29 @@ def test_weights_and_task_vectors_share_one_threshold(models):
     result = flat["base"] + sum(agree) / count
     got = np.concatenate([found[name].ravel() for name in SHAPES])
     np.testing.assert_allclose(got, result, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("density", (0.2, 0.4)),
+        ("kept_count", ("floor", "at_least_one")),
+        ("at_threshold", ("all", "lowest_index")),
+    ],
+)
+def test_one_trim_has_one_value_of_each_number(name, values, models):
+    """Otherwise those of the first tensor would hold for all."""
+    config = {
+        "merge_method": "ties",
+        "base_model": str(models / "base"),
+        "models": [{"model": str(models / "tuned"), "parameters": {"weight": 1.0}}],
+        "parameters": {
+            "trim_scope": "model",
+            "density": 0.3,
+            name: [{"filter": "a.weight", "value": values[0]}, {"value": values[1]}],
+        },
+    }
+    with pytest.raises(carrick.ConfigError, match=f"`{name}` cannot differ between"):
+        carrick.merge(config, models / "out", dry_run=True)
+    config["parameters"]["trim_scope"] = "tensor"
+    carrick.merge(config, models / "out")

@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from carrick.config.settings import Setting
 
 
+# What all tensors of one trim share.
+_OF_A_TRIM = ("density", "kept_count", "at_threshold")
+
+
 def check(document: Document) -> None:
     """Raise for a document that no models could carry out."""
     for part in document.parts:
         _check_required(document, part)
     if merge_options(document).get("trim_scope") == "model":
-        _check_one_density(document)
+        _check_one_trim(document)
 
 
 def _check_required(document: Document, part: Slice) -> None:
@@ -41,23 +45,23 @@ def _check_required(document: Document, part: Slice) -> None:
                 )
 
 
-def _check_one_density(document: Document) -> None:
-    """Raise where a model that is trimmed as a whole has different densities for different tensors."""
-    seen: dict[tuple[object, int], object] = {}
+def _check_one_trim(document: Document) -> None:
+    """Raise where the numbers of a trim over a whole model differ between its tensors."""
+    seen: dict[tuple[object, ...], object] = {}
     for part in document.parts:
         for index, source in enumerate(part.merged):
-            setting = _nearest_setting("density", document, part, source)
-            if setting is not None and setting.constant is None:
-                raise setting.where.error(
-                    "`trim_scope: model` trims a model as a whole; `density` cannot differ between its "
-                    "tensors"
-                )
-            density = None if setting is None else setting.constant
-            if seen.setdefault((source.ref, index), density) != density:
-                raise part.where.error(
-                    f"`trim_scope: model` trims a model as a whole; the slices give `{source.ref}` "
-                    "different densities"
-                )
+            for name in _OF_A_TRIM:
+                setting = _nearest_setting(name, document, part, source)
+                if setting is not None and setting.constant is None:
+                    raise setting.where.error(
+                        f"`trim_scope: model` trims a model as a whole; `{name}` cannot differ between its tensors"
+                    )
+                value = None if setting is None else setting.constant
+                if seen.setdefault((name, source.ref, index), value) != value:
+                    raise part.where.error(
+                        f"`trim_scope: model` trims a model as a whole; the slices give `{source.ref}` "
+                        f"different values of `{name}`"
+                    )
 
 
 def _nearest_setting(name: str, document: Document, part: Slice, source: Source) -> Setting | None:
