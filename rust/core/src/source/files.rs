@@ -150,15 +150,17 @@ const FAULT_REACH: usize = 2 << 20;
 
 #[cfg(unix)]
 fn unmap_pages(map: &Mmap, place: usize, len: usize) {
-    // SAFETY: a call that touches no memory of ours.
-    let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(FAULT_REACH).max(1);
-    // Down at both ends, the begin to where a fault reaches back to: ranges that follow one another leave no page.
-    let (begin, end) = (place / FAULT_REACH * FAULT_REACH, (place + len) / page * page);
-    if begin < end {
-        // SAFETY: the pages are those of a shared, read-only mapping of a file: whoever touches one again, because it
-        // shares a page with this range or is read once more, gets the same bytes from the file again.
-        let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin) };
+    // Whole reaches alone, behind the last tile of each: one call for many tiles. And the reach before it, of which another
+    // thread may have been reading the last tile still.
+    let reach = |place: usize| place / FAULT_REACH * FAULT_REACH;
+    let end = if place + len < map.len() { reach(place + len) } else { map.len() };
+    let begin = reach(place).saturating_sub(FAULT_REACH);
+    if reach(place) >= end {
+        return;
     }
+    // SAFETY: the pages are those of a shared, read-only mapping of a file: whoever touches one again, because it shares a
+    // page with this range or is read once more, gets the same bytes from the file again.
+    let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin) };
 }
 
 #[cfg(not(unix))]
