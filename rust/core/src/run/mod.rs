@@ -52,7 +52,7 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Read {
-    /// Positional reads: never slower in our measurements, and safe where files shrink.
+    /// Positional reads: about as fast as mapped ones, and safe where files shrink.
     #[default]
     Auto,
     Pread,
