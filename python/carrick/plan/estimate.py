@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from carrick import methods
+from carrick import _core, methods
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 # Bytes that move per second where nobody measured: a fast SSD, or the page cache behind two cores.
 TYPICAL_RATE = 2.0e9
-# Tiles, rings and the writer's buffers at the default settings, where the engine does not say itself.
-_USUAL_PEAK = 96 << 20
 
 
 @dataclass(slots=True)
@@ -32,20 +30,17 @@ class MethodShare:
 
 @dataclass(slots=True)
 class Estimate:
-    """Cost of a plan; `seconds` at 2 GB/s, `engine` tells whether the engine itself estimated the memory."""
+    """Cost of a plan; `seconds` at 2 GB/s."""
 
     bytes_read: int
     bytes_written: int
     peak_bytes: int
     seconds: float
     by_method: list[MethodShare]
-    engine: bool = False
 
 
 def passes_of(jobs: Sequence[Job], files: int) -> list[int]:
     """How often each job of a plan with so many files reads its inputs, as the engine counts it."""
-    from carrick import _core  # noqa: PLC0415  (a plan is made without the engine)
-
     return _core.passes(json.dumps([job.as_dict() for job in jobs]), files)
 
 
@@ -78,23 +73,15 @@ def estimate_of(plan: Plan, options: dict[str, object] | None = None) -> Estimat
         share.passes = max(share.passes, passes)
     read = sum(s.bytes_read for s in shares.values())
     written = sum(s.bytes_written for s in shares.values())
-    peak = _engine_peak(plan, options or {})
     seconds = (read + written) / TYPICAL_RATE + decompositions
-    return Estimate(
-        read, written, peak or _USUAL_PEAK, seconds, list(shares.values()), engine=peak is not None
-    )
+    return Estimate(read, written, _peak(plan, options or {}), seconds, list(shares.values()))
 
 
-def _engine_peak(plan: Plan, options: dict[str, object]) -> int | None:
-    from carrick import _core  # noqa: PLC0415  (a plan can be counted without the engine)
-
-    estimate = getattr(_core, "estimate", None)
-    if estimate is None:
-        return None
+def _peak(plan: Plan, options: dict[str, object]) -> int:
     from carrick.knots import costs  # noqa: PLC0415  (it imports this package)
     from carrick.knots.stages import joint_jobs  # noqa: PLC0415
 
     if joint_jobs(plan):
         return costs.peak_bytes(plan, options)
-    peak: int = json.loads(estimate(plan.to_json(), json.dumps(options)))["peak_bytes"]
+    peak: int = json.loads(_core.estimate(plan.to_json(), json.dumps(options)))["peak_bytes"]
     return peak

@@ -148,16 +148,20 @@ fn will_need(_map: &Mmap, _place: usize, _len: usize) {}
 #[cfg(unix)]
 const FAULT_REACH: usize = 2 << 20;
 
+/// How far behind its last reader a file is released once more: another thread, which was held up, may still have been
+/// reading there and have brought pages back.
+#[cfg(unix)]
+const TRAIL: usize = 32 * FAULT_REACH;
+
 #[cfg(unix)]
 fn unmap_pages(map: &Mmap, place: usize, len: usize) {
-    // Whole reaches alone, behind the last tile of each: one call for many tiles. And the reach before it, of which another
-    // thread may have been reading the last tile still.
+    // Whole reaches alone, behind the last tile of each: one call for many tiles.
     let reach = |place: usize| place / FAULT_REACH * FAULT_REACH;
     let end = if place + len < map.len() { reach(place + len) } else { map.len() };
-    let begin = reach(place).saturating_sub(FAULT_REACH);
     if reach(place) >= end {
         return;
     }
+    let begin = reach(place).saturating_sub(TRAIL);
     // SAFETY: the pages are those of a shared, read-only mapping of a file: whoever touches one again, because it shares a
     // page with this range or is read once more, gets the same bytes from the file again.
     let _ = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, end - begin) };
