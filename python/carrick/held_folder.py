@@ -75,8 +75,12 @@ class HeldFolder:
                 entry.unlink()
 
     def _remove(self) -> None:
-        """Delete the folder, and the parents that it was made with."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder, and the parents that it was made with; all of it, if Ctrl-C comes meanwhile."""
+        try:
+            shutil.rmtree(self.path, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(self.path, ignore_errors=True)
+            raise
         for folder in self._made[1:]:
             with suppress(OSError):  # something else has come to live there meanwhile
                 folder.rmdir()

@@ -1,7 +1,8 @@
 """``OUT.carrick-intermediates``: the models of a configuration's named documents, for as long as they are needed.
 
 One run at a time holds the folder. After a failure of the system it stays, with every model that is finished and
-a mark of the plan that it was made by, so that the same command again goes on from there.
+a mark of the plan that it was made by, so that the same command again goes on from there; unless the output is
+finished.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Intermediates(HeldFolder):
         Names of the documents; without any, what an earlier configuration left is deleted, and no folder made.
     resumable
         Whether what is finished serves a later run.
+    keep
+        Whether the models have a place to go to when the output is finished.
 
     Raises
     ------
@@ -41,10 +44,15 @@ class Intermediates(HeldFolder):
         Another run holds the folder.
     """
 
-    def __init__(self, out: Path, names: Iterable[str], *, resumable: bool = True) -> None:
+    def __init__(
+        self, out: Path, names: Iterable[str], *, resumable: bool = True, keep: bool = False
+    ) -> None:
         super().__init__(intermediates_folder(out))
         self._names = tuple(names)
         self._resumable = resumable
+        self._keep = keep
+        self._out = out
+        self._stood_there = _inode(out)
 
     def __enter__(self) -> Self:
         if self._names or self.path.is_dir():
@@ -98,7 +106,16 @@ class Intermediates(HeldFolder):
         # What Carrick refuses no second run would mend, but for an output that another run is about to finish.
         if not self._resumable or (isinstance(error, CarrickError) and not isinstance(error, BusyError)):
             return False
+        if not self._keep and _inode(self._out) != self._stood_there:
+            return False  # the output was finished when the error came
         return self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir())
+
+
+def _inode(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except OSError:
+        return None
 
 
 def _identity(plan: Plan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from carrick.documents import Series
 from carrick.errors import ConfigError
 from carrick.finish import check_meta, companions, write_companions
 from carrick.held_folder import intermediates_folder
+from carrick.home import absolute
 from carrick.intermediates import Intermediates
 from carrick.knots.run import prepare
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
@@ -135,7 +135,7 @@ def merge(
     (1, [2.0, 2.0, 2.0, 2.0])
     """
     start = time.perf_counter()
-    target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
+    target = absolute(out)
     check_replaceable(target, force=force)
     allowed, capped = budget(memory, container_limit(), memory_in_use())
     engine = EngineOptions(allowed, threads, read, check_finite)
@@ -210,7 +210,7 @@ def plan_documents(
     download: bool = False,
 ) -> list[Plan] | list[AdapterPlan]:
     """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
-    target = None if out is None else Path(out).expanduser().absolute()
+    target = None if out is None else absolute(out)
     if _has_models_that_are_adapters(config):
         from carrick.adapters.configured import plan_configured, refuse_for_adapters  # noqa: PLC0415
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
@@ -271,7 +271,7 @@ class _Run:
         if self._report.dry_run:
             return
         records: dict[str, dict[str, Any]] = {}
-        with Intermediates(self._report.out, series.names) as held:
+        with Intermediates(self._report.out, series.names, keep=keep) as held:
             for document, plan, files in zip(series.documents, plans, beside, strict=True):
                 if document.depends_on:
                     plan = series.plan(document)  # noqa: PLW2901  (now against the files that were merged meanwhile)

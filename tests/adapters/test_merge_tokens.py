@@ -251,7 +251,7 @@ BOTH = {
     "factors": (factors_of_embeddings, {}, ["adapter-1 has LoRA factors for it", *UNTOLD]),
     "saved whole": (saved_whole, {}, ["adapter-1 saves it whole", *UNTOLD]),
     "saved untrained": (untrained, {}, ["adapter-1 saves it whole", *UNTOLD]),
-    "a row that the base lacks": (beyond, {}, ["adapter-1: has a trained token 20", "has 20 rows; resize"]),
+    "a row that the base lacks": (beyond, {}, ["adapter-1: has a trained token 20", "has 20 rows", "resize the"]),
     "of another width": (narrow, {}, ["adapter-1: the trained tokens of", "15 elements each", "[20, 16]"]),
     "of another module": (elsewhere, {}, ["no tensor 'model.embedding.weight', of which", "adapter-1 has trained"]),
     "a head of a tied base": (head_saved, TIED, ["ties its head", "adapter-0, and", "adapter-1 trained it", *UNTOLD]),

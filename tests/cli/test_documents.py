@@ -72,6 +72,46 @@ def test_intermediates_are_not_kept_over_something_else(carrick, models, out):
     assert (out.parent / "sum" / "thesis.tex").read_text() == "years"
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_an_interrupt_when_the_output_is_finished(carrick, models, out, monkeypatch, keep):
+    """Nothing needs the intermediates any more, but for the place where they are to be kept."""
+    config, options = two(models), ["--keep-intermediates"] if keep else []
+    with monkeypatch.context() as patch:
+        patch.setattr(_core, "commit", then_interrupt(_core.commit, out))
+        assert carrick("merge", config, out, *options).code == 130
+    check(out, models)
+    left = ["merged", "merged.carrick-intermediates"] if keep else ["merged"]
+    assert sorted(p.name for p in out.parent.iterdir()) == left
+    assert carrick("merge", config, out, "--force", *options).code == 0
+    assert sorted(p.name for p in out.parent.iterdir()) == (["merged", "sum"] if keep else ["merged"])
+
+
+def test_an_interrupt_while_intermediates_are_deleted(carrick, models, out, monkeypatch):
+    with monkeypatch.context() as patch:
+        real, interrupts = shutil.rmtree, []
+
+        def rmtree(path, **options):
+            if path.name == "merged.carrick-intermediates" and not interrupts:
+                interrupts.append(path)
+                raise KeyboardInterrupt
+            real(path, **options)
+
+        patch.setattr(shutil, "rmtree", rmtree)
+        assert carrick("merge", two(models), out).code == 130
+    assert len(interrupts) == 1
+    check(out, models)
+    assert [p.name for p in out.parent.iterdir()] == ["merged"]
+
+
+def then_interrupt(commit, out):
+    def run(partial, target, *rest):
+        commit(partial, target, *rest)
+        if target == str(out):
+            raise KeyboardInterrupt
+
+    return run
+
+
 def test_a_link_where_an_intermediate_is_kept_is_replaced_and_not_followed(carrick, models, out):
     elsewhere = models.write("elsewhere", 7)
     before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}

@@ -295,6 +295,18 @@ def test_an_interrupt_is_exit_130_and_can_be_resumed(carrick, models, out, monke
     assert carrick("merge", config, out).code == 0
 
 
+def test_an_interrupt_before_the_command_begins_says_so(carrick, monkeypatch):
+    """Typer itself ends with 130 then, and without a word."""
+
+    def invoke(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperGroup.invoke", invoke)
+    answer = carrick("methods")
+    assert answer.code == 130
+    assert answer.err == "error: interrupted\n"
+
+
 def test_ctrl_c_stops_the_process_within_a_second(models, out):
     """The engine is made to last by a callback that sleeps; the signal must get through it."""
     code = (

@@ -35,8 +35,8 @@ def test_options_are_read():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rank": 0}, "at least rank 1"),
-        ({"rank": -1}, "`rank`"),
+        ({"rank": 0}, r"`rank` is `0`; it has to be a whole number from 1 to 1048576"),
+        ({"rank": -1}, r"`rank` is `-1`; it has to be a whole number from 1 to 1048576"),
         ({"rank": "x"}, "`rank`"),
         ({"energy": 0}, "above 0"),
         ({"energy": 1.5}, "up to 1"),

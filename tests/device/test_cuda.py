@@ -59,6 +59,21 @@ def test_subspaces_on_a_gpu(rank: int) -> None:
         assert merged.diagnostics.error == pytest.approx(left / np.linalg.norm(want[path]), rel=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.9, 1.0])
+@pytest.mark.parametrize("memory", [None, 1])
+@pytest.mark.parametrize(
+    ("method", "options"), [("svd", {}), ("ties", {"density": 0.3}), ("knots_ties", {"density": 0.3})]
+)
+def test_energies_on_a_gpu(method: str, options: dict[str, Any], memory: int | None, share: float) -> None:
+    """The ranks of the CPU, whose products are checked against dense SVDs."""
+    model = random_model(22)
+    want = merge(model, method, energy=share, **options)
+    for path, merged in merge(model, method, device="cuda", memory=memory, energy=share, **options).items():
+        assert merged.a.is_cuda
+        assert merged.diagnostics.rank == want[path].diagnostics.rank
+        assert relative_error(dense(merged), dense(want[path])) < 1e-5
+
+
 @pytest.mark.parametrize("method", ["cat", "svd"])
 def test_sums_on_a_gpu(method: str) -> None:
     model = random_model(18)

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     ("method", "options", "message"),
     [
         ("linear", {}, "did you mean `knots_linear`"),
-        ("ties", {"density": 1}, "`ties` of updates is not of low rank: give `rank`, or use `knots_ties`"),
+        (
+            "ties",
+            {"density": 1},
+            "`ties` of updates is not of low rank: give `rank` or `energy`, or use `knots_ties`",
+        ),
         ("ties", {"rank": 4}, "needs `density`"),
         ("ties", {"density": 1, "rank": 4, "direction": "rows"}, "takes no option `direction`"),
         ("dare_linear", {"density": 1, "rank": 4, "variant": "peft"}, "has no variants"),
@@ -44,6 +48,11 @@ if TYPE_CHECKING:
         ("knots_ties", {"density": 1, "tolerance": -1.0}, "must not be negative"),
         ("knots_ties", {"density": 1, "normalize": 1}, "it is True or False"),
         ("cat", {"rank": 4}, "takes no option `rank`"),
+        ("cat", {"energy": 0.9}, "takes no option `energy`"),
+        ("svd", {"energy": 0.0}, "`energy` is 0; it has to be a number above 0, up to 1"),
+        ("svd", {"energy": 1.5}, "`energy` is 1.5; it has to be a number above 0, up to 1"),
+        ("knots_linear", {"energy": float("nan")}, "must be a finite number"),
+        ("svd", {"energy": 0.9, "rank": 4}, "`rank` and `energy` both set the rank; remove one of them"),
         ("svd", {"direction": "rows"}, "takes no option `direction`"),
     ],
 )

@@ -20,6 +20,7 @@ from oracles import updates as oracles
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from carrick.torch.keep import Keep
     from oracles.dtypes import Array
 
 CPU = torch.device("cpu")
@@ -186,9 +187,9 @@ def test_batches_grow_with_the_memory_and_do_not_change_the_result(
     sizes: list[int] = []
     approximated = updates.approximated
 
-    def watched(matrices: torch.Tensor, rank: int, paths: Sequence[str]) -> Any:
+    def watched(matrices: torch.Tensor, keep: Keep, paths: Sequence[str]) -> Any:
         sizes.append(len(matrices))
-        return approximated(matrices, rank, paths)
+        return approximated(matrices, keep, paths)
 
     monkeypatch.setattr(updates, "approximated", watched)
     # Of low rank: only then is a cut the same to the last digits.

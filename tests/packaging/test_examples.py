@@ -75,13 +75,26 @@ def write_model(folder: Path, tensors: dict[str, NDArray[Any]]) -> None:
     (folder / "config.json").write_text(json.dumps(CONFIG))
 
 
-def write_adapter(folder: Path, random: np.random.Generator, rank: int = 4) -> None:
+def write_adapter(
+    folder: Path,
+    random: np.random.Generator,
+    rank: int = 4,
+    *,
+    resized: dict[str, NDArray[Any]] | None = None,
+) -> None:
+    """Write an adapter, as PEFT does: of a base with a resized vocabulary with its embeddings, and trained tokens."""
     folder.mkdir()
     tensors = {}
     for path, (rows, columns) in PATHS.items():
         key = f"base_model.model.{path}"
         tensors[f"{key}.lora_A.weight"] = random.standard_normal((rank, columns), np.float32)
         tensors[f"{key}.lora_B.weight"] = 0.01 * random.standard_normal((rows, rank), np.float32)
+    tokens = None if resized is None else [1, VOCABULARY]
+    if resized is not None:
+        key = "base_model.model.model.embed_tokens.token_adapter"
+        tensors[f"{key}.base_layer.weight"] = resized["model.embed_tokens.weight"]
+        tensors[f"{key}.trainable_tokens_delta"] = random.standard_normal((2, HIDDEN), np.float32)
+        tensors["base_model.model.lm_head.weight"] = resized["lm_head.weight"]
     save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
     targets = [part.rpartition(".")[2] for part in PARTS]
     config = {
@@ -90,6 +103,7 @@ def write_adapter(folder: Path, random: np.random.Generator, rank: int = 4) -> N
         "r": rank,
         "lora_alpha": 8,
         "target_modules": targets,
+        "trainable_token_indices": tokens,
     }
     (folder / "adapter_config.json").write_text(json.dumps(config | {"base_model_name_or_path": "base"}))
 
@@ -111,6 +125,14 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(root / "tuned", tuned)
     for name in ("en", "de", "fr", "task", "language"):
         write_adapter(root / name, random)
+    more = {
+        name: random.standard_normal((3, HIDDEN), np.float32) for name in ("model.embed_tokens", "lm_head")
+    }
+    resized = {
+        f"{name}.weight": np.concatenate([base[f"{name}.weight"], rows]) for name, rows in more.items()
+    }
+    for name in ("added", "more"):
+        write_adapter(root / name, random, resized=resized)
     return root
 
 

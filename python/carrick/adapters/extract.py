@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +15,7 @@ from carrick.config.location import Location
 from carrick.config.seed import check_seed
 from carrick.config.tree import Scalar
 from carrick.errors import ConfigError
+from carrick.home import absolute
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
 from carrick.plan.output import check_output
@@ -104,7 +104,7 @@ def extract(
     """
     check_request(rank, energy, rank_of or {}, modules_to_save)
     check_seed(seed)
-    target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
+    target = absolute(out)
     check_replaceable(target, force=force)
     allowed, capped = budget(memory, container_limit(), memory_in_use())
     first, second = (find(str(model), download=download) for model in (base, tuned))

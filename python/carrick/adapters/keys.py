@@ -30,6 +30,7 @@ _PARTS: tuple[tuple[Part, re.Pattern[str]], ...] = (
     ("magnitude", re.compile(rf"(.+)\.lora_magnitude_vector{_NAME}(?:\.weight)?")),
     ("tokens", re.compile(rf"(.+)\.token_adapter\.trainable_tokens_delta{_NAME}")),
 )
+_WRAPPERS = re.compile(r"\.(?:(?:token_adapter\.)?base_layer|modules_to_save(?:\.[^.]+)?)(?=\.[^.]+$)")
 
 
 class Key(NamedTuple):
@@ -48,13 +49,15 @@ def parse(key: str) -> Key:
     Key(part='a', path='model.layers.0.self_attn.q_proj')
     >>> parse("base_model.model.classifier.modules_to_save.weight")
     Key(part='plain', path='classifier.weight')
+    >>> parse("base_model.model.model.embed_tokens.token_adapter.base_layer.weight")
+    Key(part='plain', path='model.embed_tokens.weight')
     """
     name = key.removeprefix(PREFIX)
     for part, pattern in _PARTS:
         if match := pattern.fullmatch(name):
             return Key(part, match[1])
     # A wrapped module's own tensors are stored under the wrapper's names.
-    return Key("plain", re.sub(r"\.(?:base_layer|modules_to_save(?:\.[^.]+)?)(?=\.[^.]+$)", "", name))
+    return Key("plain", _WRAPPERS.sub("", name))
 
 
 def tensor_names(path: str, kind: Kind) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +15,7 @@ from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.adapters.references import split_weights
 from carrick.config import load
 from carrick.errors import ConfigError
+from carrick.home import absolute
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
 from carrick.progress import listener
@@ -138,7 +138,7 @@ def merge(
         )
         in_memory = out is None
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-")) if in_memory else ""
-        target = Path(scratch, "merged") if out is None else _absolute(out)
+        target = Path(scratch, "merged") if out is None else absolute(out)
         check_replaceable(target, force=force)
         if threads is not None and threads < 1:
             raise ConfigError(f"threads is {threads}: it must be at least 1")
@@ -198,7 +198,3 @@ def document_of(
         models.append(entry)
     content = {"merge_method": method, "models": models, "parameters": own, "variant": variant, **(top or {})}
     return {key: value for key, value in content.items() if value is not None}
-
-
-def _absolute(out: str | Path) -> Path:
-    return Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)

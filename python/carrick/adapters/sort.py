@@ -10,6 +10,8 @@ from carrick.adapters.factors import check_module
 from carrick.adapters.keys import Part, parse
 from carrick.adapters.module import LoraModule, TrainableTokens
 from carrick.errors import FormatError
+from carrick.plan.same_bytes import same_bytes
+from carrick.plan.tied import VOCABULARY_HEAD
 
 if TYPE_CHECKING:
     from carrick.adapters.config import AdapterConfig
@@ -58,6 +60,7 @@ def sort_tensors(checkpoint: Checkpoint, config: AdapterConfig) -> SortedTensors
         else:
             parts[path][part] = key
     found = SortedTensors()
+    _leave_out_tied(checkpoint, parts, plain)
     for path, keys in parts.items():
         if "tokens" in keys:
             _add_tokens(found, checkpoint, config, path, keys.pop("tokens"))
@@ -74,6 +77,22 @@ def sort_tensors(checkpoint: Checkpoint, config: AdapterConfig) -> SortedTensors
             f"{checkpoint.files[0].path}: has no rows for `trainable_token_indices`; save the adapter again"
         )
     return found
+
+
+def _leave_out_tied(checkpoint: Checkpoint, parts: dict[str, dict[Part, str]], plain: dict[str, str]) -> None:
+    """Leave out a head that is stored as a copy of the embeddings: PEFT stores both where they are tied and resized.
+
+    The rows tell: those of a head that was trained by itself differ from the embeddings'.
+    """
+    whole = {name: key for key, name in plain.items()}
+    paths = [path for path, keys in parts.items() if "tokens" in keys and f"{path}.weight" in whole]
+    for head in [path for path in paths if VOCABULARY_HEAD.search(f"{path}.weight")]:
+        rows = checkpoint.tensors[parts[head]["tokens"]]
+        others = (checkpoint.tensors[parts[path]["tokens"]] for path in paths if path != head)
+        if any(same_bytes(checkpoint, rows, checkpoint, other) for other in others):
+            paths.remove(head)
+            del parts[head]["tokens"]
+            del plain[whole[f"{head}.weight"]]
 
 
 def _add_tokens(
@@ -117,6 +136,10 @@ def _add_plain(
         ):
             found.biases[name] = checkpoint.tensors[key]
             found.keys[name] = key
+        elif leaf == "bias" and _is_embedding(found, module) and f"{module}.weight" in plain.values():
+            found.saved[name] = checkpoint.tensors[key]
+            found.keys[name] = key
+            found.carried.add(name)
         else:
             raise _wrong(
                 checkpoint,
@@ -137,7 +160,7 @@ def _is_saved(module: str, config: AdapterConfig) -> bool:
 
 
 def _is_embedding(found: SortedTensors, module: str) -> bool:
-    return module in found.modules or module.rpartition(".")[2] in _EMBEDDINGS
+    return module in found.modules or module in found.tokens or module.rpartition(".")[2] in _EMBEDDINGS
 
 
 def _wrong(checkpoint: Checkpoint, key: str, reason: str) -> FormatError:

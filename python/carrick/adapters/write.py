@@ -141,8 +141,8 @@ def tokens_name(path: str) -> str:
     return f"{PREFIX}{path}.token_adapter.trainable_tokens_delta"
 
 
-def plain_name(name: str, modules: Collection[str]) -> str:
-    """Key on disk of a tensor that replaces the base's; LoRA modules keep theirs one level deeper.
+def plain_name(name: str, modules: Collection[str], tokens: Collection[str] = ()) -> str:
+    """Key on disk of a tensor that replaces the base's; wrapped modules keep theirs one or two levels deeper.
 
     Parameters
     ----------
@@ -150,13 +150,19 @@ def plain_name(name: str, modules: Collection[str]) -> str:
         The tensor's name in the base.
     modules
         Paths of the LoRA modules.
+    tokens
+        Paths of the modules of which rows are replaced.
 
     Examples
     --------
     >>> plain_name("score.weight", {"embed_tokens"}), plain_name("embed_tokens.weight", {"embed_tokens"})
     ('base_model.model.score.weight', 'base_model.model.embed_tokens.base_layer.weight')
+    >>> plain_name("embed_tokens.weight", (), {"embed_tokens"})
+    'base_model.model.embed_tokens.token_adapter.base_layer.weight'
     """
     module, _, leaf = name.rpartition(".")
+    if module in tokens:
+        return f"{PREFIX}{module}.token_adapter.base_layer.{leaf}"
     return f"{PREFIX}{module}.base_layer.{leaf}" if module in modules else f"{PREFIX}{name}"
 
 

@@ -49,6 +49,8 @@ def _run(words: list[str]) -> int:
         sys.stdout.flush()
     except Abort:
         raise KeyboardInterrupt from None
+    if code == INTERRUPTED:  # typer says nothing of what it catches outside of the commands
+        raise KeyboardInterrupt
     return code if isinstance(code, int) else DONE
 
 

@@ -112,10 +112,7 @@ def default_variant(method: Method) -> str | None:
 
 
 def _rank(node: Node) -> int:
-    rank = as_count(node, "`rank`", limit=MAX_RANK)
-    if rank == 0:
-        raise node.where.error("`rank` is 0; an adapter has at least rank 1")
-    return rank
+    return as_count(node, "`rank`", least=1, limit=MAX_RANK)
 
 
 def _energy(node: Node) -> float:

@@ -114,9 +114,11 @@ def as_choice(node: Node, what: str, choices: Iterable[str]) -> str:
     return text
 
 
-def as_count(node: Node, what: str, *, limit: int) -> int:
-    """Return the node as a whole number from 0 to `limit`, or raise."""
+def as_count(node: Node, what: str, *, least: int = 0, limit: int) -> int:
+    """Return the node as a whole number from `least` to `limit`, or raise."""
     value = node.value if isinstance(node, Scalar) else None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
-        raise node.where.error(f"{what} is {shown(node)}; it has to be a whole number from 0 to {limit}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= limit:
+        raise node.where.error(
+            f"{what} is {shown(node)}; it has to be a whole number from {least} to {limit}"
+        )
     return value

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from carrick import _core
 from carrick.errors import ConfigError
+from carrick.home import absolute
 from carrick.partial import LOCK, PartialFolder
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def check_out(out: str | Path, *, force: bool) -> Path:
     ConfigError
         It is a file, holds results and `force` is not given, or holds something else.
     """
-    path = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
+    path = absolute(out)
     if not os.path.lexists(path):
         return path
     if not path.is_dir():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrick.checkpoints.find import find_path
@@ -21,9 +20,11 @@ from carrick.evaluate.request import Request
 from carrick.evaluate.settings import Settings
 from carrick.evaluate.tasks.catalogue import SUMMARIES, chosen
 from carrick.extras import require
+from carrick.home import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from carrick.evaluate.request import Progress, Rows
     from carrick.evaluate.tasks.family import Family
@@ -125,7 +126,7 @@ def evaluate(
     element_type(precision, place)
     if head is not None:
         classifier.check_precision(precision)
-    source = None if data is None else Path(data).expanduser()
+    source = None if data is None else expanded(data)
     asked = chosen(tasks, source, languages)
     rows = [(family, language, family.rows(source, language)) for family, language in asked]
     if bertscore is not None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from carrick import _core
 from carrick.checkpoints.headers import read_file
 from carrick.knots.stages import MERGED, Bases, coordinates, joint_jobs, output, updates
-from carrick.knots.uniqueness import not_unique
+from carrick.knots.uniqueness import Spectrum, cut_between_equals, not_unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from carrick.plan.job import Plan
+    from carrick.plan.job import Job, Plan
 
 FOLDER = "knots"
 
@@ -100,4 +100,19 @@ def _notes(plan: Plan, modules: list[dict[str, Any]]) -> list[str]:
     how = ", ".join(f"{count} by {names[route]}" for route, count in sorted(routes.items()))
     notes = [f"KnOTS: the bases of {len(modules)} modules were found, {how}."]
     gaps = [(module["name"], module["min_gap"]) for module in modules]
-    return notes + not_unique(joint_jobs(plan)[0].method, gaps)
+    first = joint_jobs(plan)[0]
+    return [*notes, *not_unique(first.method, gaps), *cut_between_equals(_spectra(first, modules))]
+
+
+def _spectra(job: Job, modules: list[dict[str, Any]]) -> list[Spectrum]:
+    """Return the singular values of the modules, and where the tolerance cuts them."""
+    tolerance, relative = float(job.options["rank_tolerance"]), job.options["rank_cut"] == "relative"
+    return [
+        Spectrum(
+            module["name"],
+            sigma := module["sigma"],
+            module["rank"],
+            tolerance * sigma[0] if relative and sigma else tolerance,
+        )
+        for module in modules
+    ]

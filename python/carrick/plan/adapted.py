@@ -91,9 +91,8 @@ class AdaptedTensor:
         blocks = []
         stored = place_of(self.stored, first_file)
         for new in self.rows:
-            held = {
-                number: place for place, number in enumerate(new.numbers)
-            }  # named twice, the last one holds
+            # Of a number that is named twice the last row holds.
+            held = {number: place for place, number in enumerate(new.numbers)}
             own = [(number, number) for number in held]
             blocks += row_blocks(stored, columns, own, -new.scale)
             blocks += row_blocks(place_of(new.rows, first_file), columns, held.items(), new.scale)

@@ -96,7 +96,7 @@ def build_plan(
     chosen = seed if seed is not None else document.seed if document.seed is not None else 0
     meta = describe(document, models, types, config) | {
         "seed": chosen,
-        "tokenizer": tokenizer_folder(document, models, download=download),
+        "tokenizer": tokenizer_folder(document, models, intermediates, download=download),
         "tie": ties.state,
         "rank": document.adapter.rank if document.adapter else None,
         "unmatched": matched.unmatched,

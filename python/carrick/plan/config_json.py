@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.checkpoints.layers import LAYER_COUNT_KEYS, config_sections
 from carrick.errors import PlanError
+from carrick.plan.vocabulary import RESIZE_FIRST
 
 if TYPE_CHECKING:
     from carrick.checkpoints.checkpoint import Checkpoint
     from carrick.plan.lineup import Model
+    from carrick.plan.vocabulary import Resized
 
 _TORCH_NAMES = {
     "F64": "float64",
@@ -72,6 +74,28 @@ class ConfigEdits:
         stated = [s for s in config_sections(self.config) if "tie_word_embeddings" in s]
         for section in stated or [self.config]:
             self._set(section, "tie_word_embeddings", tied)
+
+    def set_vocabulary(self, resized: Resized) -> None:
+        """Write the number of tokens that an adapter's embeddings have.
+
+        Raises
+        ------
+        PlanError
+            config.json has no `vocab_size` that equals the donor's rows.
+        """
+        if self.config is None:
+            self.notes.append(
+                f"{self.donor.ref}: has no config.json; the vocabulary's size is written nowhere."
+            )
+            return
+        counted = [s for s in config_sections(self.config) if s.get("vocab_size") == resized.old]
+        if not counted:
+            raise PlanError(
+                f"{self.donor.folder / 'config.json'}: has no `vocab_size` of {resized.old}, the rows of the base's "
+                f"embeddings, so that the {resized.new} of the output cannot be written; {RESIZE_FIRST}"
+            )
+        for section in counted:
+            self._set(section, "vocab_size", resized.new)
 
     def set_layers(self, layers: list[tuple[Model, int]]) -> None:
         """Write the number of layers and rebuild the lists that have an entry for each.

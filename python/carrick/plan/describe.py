@@ -21,7 +21,7 @@ def edited_config(document: Document, models: Models, ties: TieDecision) -> Conf
     Raises
     ------
     PlanError
-        The number of layers changes and config.json names none.
+        The number of layers or the vocabulary changes, and config.json names none.
     """
     config = ConfigEdits(models.donor.checkpoint)
     config.set_dtype(document.output_dtype)
@@ -30,6 +30,13 @@ def edited_config(document: Document, models: Models, ties: TieDecision) -> Conf
         config.set_tied(False)
     elif ties.state == TIED and (stated is False or (stated is None and document.tie == "keep")):
         config.set_tied(True)
+    if models.donor.resized is not None:
+        config.set_vocabulary(models.donor.resized)
+        if document.tokenizer in {None, "base"}:
+            config.notes.append(
+                f"the tokenizer stays that of {models.donor.origin.ref}, which may lack the {models.donor.resized.new}"
+                " tokens of the output; `tokenizer_source` in a YAML takes it from another folder, as the adapter's."
+            )
     if document.stacked:
         config.set_layers(layer_map(document, models))
     return config

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from carrick.checkpoints.element_types import is_float
 from carrick.checkpoints.layers import locate
 from carrick.errors import PlanError
+from carrick.plan.vocabulary import RESIZE_FIRST
 
 if TYPE_CHECKING:
     from carrick.checkpoints.checkpoint import Checkpoint
@@ -112,6 +113,12 @@ def _shape_message(target: Target, number: int) -> str:
     # Only a vocabulary differs in the first dimension of a matrix as large as an embedding outside the
     # layers.
     vocabulary = len(a) == len(b) == 2 and a[1] == b[1] and locate(target.name) is None
+    models = [target.lineup.everyone[place] for place in (0, number)]
+    resized = next((model for model in models if model.resized is not None), None)
+    if vocabulary and resized is not None:
+        return (
+            f"{message}: the vocabulary of {resized.ref} was resized before the training; {_remedy(resized)}"
+        )
     if vocabulary:
         return (
             f"{message}: the vocabularies differ, and a union of tokenizers is not supported yet; resize "
@@ -119,6 +126,16 @@ def _shape_message(target: Target, number: int) -> str:
             "embeddings to the other's"
         )
     return f"{message}; only models of one architecture and size can be merged"
+
+
+def _remedy(model: Model) -> str:
+    """Say how a base gets the vocabulary that an adapter on it was trained with."""
+    if model.resized is None or not model.resized.untrained:
+        return RESIZE_FIRST
+    return (
+        f"`carrick adapters apply {model.origin.ref} {model.resized.adapter}:0 -o RESIZED` writes the base as it was "
+        "then; name that in the base's place"
+    )
 
 
 def _file(target: Target, number: int) -> str:

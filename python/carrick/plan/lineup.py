@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from carrick.config import Document, ModelRef, Slice
     from carrick.plan.description import Description
     from carrick.plan.job import Value
+    from carrick.plan.vocabulary import Resized
 
 Spot: TypeAlias = tuple[int, int, int]
 """What tells a stored tensor of a model from all others: file, first byte, and the byte after its last."""
@@ -50,6 +51,7 @@ class Model:
     base: Checkpoint | None = None
     adapters: tuple[AppliedAdapter, ...] = ()
     adapted: dict[Spot, AdaptedTensor] = field(default_factory=dict)
+    resized: Resized | None = None  # the vocabulary that its adapters bring
 
     @property
     def ref(self) -> str:
@@ -177,7 +179,7 @@ def open_refs(
     for ref in dict.fromkeys(refs):
         place = (ref.path, ref.revision)
         if place not in origins:
-            made = intermediates.get(ref.path) if ref.revision is None else None
+            made = _made_by_a_document(ref, intermediates)
             origins[place] = made or find(ref.path, ref.revision, download=download)
         by_ref[ref] = model = (
             _put_on(ref, _first_alike(origins, place), files, download=download)
@@ -209,7 +211,14 @@ def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: boo
         adaptation.add(adapter, one.weight)
     adapted = {_spot(t.stored): t for t in adaptation.adapted.values()}
     checkpoint = adaptation.checkpoint()
-    return Model(checkpoint, first_file, base=origin, adapters=tuple(adapters), adapted=adapted)
+    return Model(
+        checkpoint,
+        first_file,
+        base=origin,
+        adapters=tuple(adapters),
+        adapted=adapted,
+        resized=adaptation.resized,
+    )
 
 
 def refuse_lost(models: Iterable[Model]) -> None:
@@ -229,14 +238,19 @@ def refuse_lost(models: Iterable[Model]) -> None:
             )
 
 
-def tokenizer_folder(document: Document, models: Models, *, download: bool) -> dict[str, Any]:
-    """Where the tokenizer comes from: the donor, or the model that the configuration names."""
+def tokenizer_folder(
+    document: Document, models: Models, intermediates: Mapping[str, Checkpoint], *, download: bool
+) -> dict[str, Any]:
+    """Where the tokenizer comes from: the donor, or the model or document that the configuration names."""
     wanted = document.tokenizer
     if wanted is None or wanted == "base":
         return folder_of(models.donor)
     known = models.by_ref.get(wanted)
     if known is not None:
         return folder_of(known)
+    made = _made_by_a_document(wanted, intermediates)
+    if made is not None:
+        return _folder_of(made)
     path, revision = find_path(wanted.path, wanted.revision, download=download)
     found = {"ref": wanted.path, "folder": str(path if path.is_dir() else path.parent), "revision": revision}
     # No model of the merge reads it, so that only this says what must not be written over.
@@ -245,5 +259,12 @@ def tokenizer_folder(document: Document, models: Models, *, download: bool) -> d
 
 def folder_of(model: Model) -> dict[str, Any]:
     """Name, folder and revision of a model, without its adapters."""
-    checkpoint = model.origin
+    return _folder_of(model.origin)
+
+
+def _folder_of(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"ref": checkpoint.ref, "folder": str(checkpoint.folder), "revision": checkpoint.revision}
+
+
+def _made_by_a_document(ref: ModelRef, intermediates: Mapping[str, Checkpoint]) -> Checkpoint | None:
+    return intermediates.get(ref.path) if ref.revision is None else None

@@ -27,7 +27,7 @@ _DECODER = "decoder."
 VOCABULARY_HEAD = re.compile(
     r"(^|\.)(\w*lm_head|embed_out|proj_out|cls\.predictions\.decoder|vocab_proj\w*)\.weight$|^(model\.)?output\.weight$"
 )
-_NOT_WORDS = re.compile(r"position|token_type|wpe|patch|segment", re.IGNORECASE)
+NOT_WORDS = re.compile(r"position|token_type|wpe|patch|segment", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -168,7 +168,7 @@ def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]
 def word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
     """Names of the embedding matrices outside the layers that may be those of words."""
     tensors = checkpoint.tensors
-    matrices = [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and not _NOT_WORDS.search(n)]
+    matrices = [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and not NOT_WORDS.search(n)]
     return [name for name in matrices if role_outside(name, roles) == EMBEDDINGS]
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrick.errors import ConfigError
+from carrick.home import expanded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -35,7 +36,7 @@ def check_plot(path: str | Path) -> Path:
     ConfigError
         No matplotlib, a format that is neither PNG nor SVG, or no such folder.
     """
-    target = Path(path).expanduser()
+    target = expanded(path)
     if target.suffix.lower() not in FORMATS:
         raise ConfigError(f"{path}: a heat map is a .png or a .svg file; name one")
     if not target.absolute().parent.is_dir():

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from carrick.torch.modules import Term
 from carrick.torch.prepared import Prepared
 from carrick.torch.results import Diagnostics, Merged
 from carrick.torch.task_vectors import TaskVectors
-from carrick.torch.truncate import truncated, zero_rank
+from carrick.torch.truncate import truncated_dense, zero_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,7 +48,7 @@ def knots(modules: Sequence[Module], options: Options, device: torch.device) -> 
 
 
 def _merged(place: int, prepared: Prepared, vectors: TaskVectors) -> Merged:
-    """Merge the coordinates of one module, and cut the result down where a rank is asked for."""
+    """Merge the coordinates of one module, and cut the result down where that is asked for."""
     options, module, joint = prepared.options, prepared.modules[place], prepared.joints[place]
     found = Diagnostics(joint.rank, joint.sigma, joint.min_gap, joint.route)
     parts = prepared.parts(place)
@@ -57,9 +56,14 @@ def _merged(place: int, prepared: Prepared, vectors: TaskVectors) -> Merged:
         a, b = zero_rank(module.in_features, module.out_features, parts.basis)
         return Merged(module.path, a, b, found)
     x = vectors.merged(place, parts.coordinates)
-    a, b = (x, parts.basis) if options.direction == "columns" else (parts.basis, x)
-    if options.rank is None or options.rank >= joint.rank:
+    by_columns = options.direction == "columns"
+    if options.energy is None and (options.rank is None or options.rank >= joint.rank):
+        a, b = (x, parts.basis) if by_columns else (parts.basis, x)
         return Merged(module.path, a, b, found)
-    best = truncated([Term(a, b)], options.rank, precision=options.precision, path=module.path)
+    # The basis has orthonormal columns: the best approximation of X gives that of U·X.
+    (best,) = truncated_dense(
+        x, options.rank, energy=options.energy, precision=options.precision, paths=[module.path]
+    )
+    a, b = (best.a, parts.basis @ best.b) if by_columns else (best.a @ parts.basis, best.b)
     rank, error = best.diagnostics.rank, best.diagnostics.error
-    return best._replace(diagnostics=replace(found, rank=rank, error=error))
+    return Merged(module.path, a, b, replace(found, rank=rank, error=error))

@@ -8,6 +8,7 @@ import torch
 
 from carrick.errors import ConfigError
 from carrick.torch.device import default_memory, exact_arithmetic, find_device, in_batches
+from carrick.torch.keep import Keep
 from carrick.torch.knots import knots
 from carrick.torch.modules import Term
 from carrick.torch.options import PLAIN, SUM
@@ -125,7 +126,7 @@ def _truncated(modules: Sequence[Module], options: Options, device: torch.device
         batch = [_weighted(module, options, device) for module in some]
         return truncated_batch(
             batch,
-            options.rank,
+            Keep(options.rank, options.energy),
             tolerance=options.tolerance,
             absolute_tolerance=options.absolute_tolerance,
             precision=options.precision,

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from carrick.errors import ConfigError
 from carrick.suggestions import nearest
+from carrick.torch.keep import Keep
 
 SUM = ("cat", "task_arithmetic")
 PLAIN = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
@@ -27,7 +28,7 @@ METHODS = (
 
 _TRIM = ("trim_scope", "kept_count", "at_threshold")
 _CONSENSUS = ("vote", "zero_vote", "aggregate")
-_DENSE = ("normalize", "lambda_", "rank", "precision", "memory")
+_DENSE = ("normalize", "lambda_", "rank", "energy", "precision", "memory")
 _JOINT = (*_DENSE, "direction", "tolerance", "absolute_tolerance")
 _TAKES: dict[str, tuple[str, ...]] = {
     "cat": ("normalize", "lambda_", "precision", "memory"),
@@ -104,7 +105,9 @@ class Options:
     seed
         Of the random masks.
     rank
-        Truncate each module to this rank; the exact rank where absent. The plain methods on ΔW need one.
+        Truncate each module to this rank; the exact rank where absent. The plain methods on ΔW need one, or an energy.
+    energy
+        Truncate each module to the rank that holds this share of its Σσ², in place of one rank for all.
     direction
         ``columns``: [ΔW₁ | ΔW₂ | …], a shared left basis. ``rows``: stacked, a shared right basis.
     tolerance
@@ -131,6 +134,7 @@ class Options:
     aggregate: Literal["weighted_mean", "mean", "sum", "max"] = "mean"
     seed: int = 0
     rank: int | None = None
+    energy: float | None = None
     direction: Literal["columns", "rows"] = "columns"
     tolerance: float = 1e-6
     absolute_tolerance: float | None = None
@@ -170,7 +174,7 @@ def read_options(
     Parameters
     ----------
     method
-        ``cat``, ``task_arithmetic``, ``svd``; with a rank ``ties``, ``dare_linear``, ``dare_ties``,
+        ``cat``, ``task_arithmetic``, ``svd``; with a rank or an energy ``ties``, ``dare_linear``, ``dare_ties``,
         ``magnitude_prune``; ``knots_linear`` and these four behind ``knots_``.
     adapters
         How many there are.
@@ -210,12 +214,14 @@ def read_options(
     values = _variant(method, variant, takes) | options
     if "dare" in method:
         values.setdefault("rescale", "true")
-    if method in PLAIN and values.get("rank") is None:
+    if method in PLAIN and values.get("rank") is None and values.get("energy") is None:
         raise ConfigError(
-            f"`{method}` of updates is not of low rank: give `rank`, or use `knots_{method}`, which keeps the exact one"
+            f"`{method}` of updates is not of low rank: give `rank` or `energy`, or use `knots_{method}`, which keeps "
+            "the exact rank"
         )
     for name, value in values.items():
         values[name] = _checked(name, value)
+    Keep(values.get("rank"), values.get("energy")).check()
     return Options(
         method=method,
         weights=_numbers("weights", weights, adapters, 1.0),
@@ -282,7 +288,7 @@ def _checked(name: str, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ConfigError(f"`{name}` is {value!r}; it is True or False")
         return value
-    if value is None and name in ("rank", "absolute_tolerance", "memory"):
+    if value is None and name in ("rank", "energy", "absolute_tolerance", "memory"):
         return None
     if name in ("rank", "memory", "seed"):
         least = 0 if name == "seed" else 1

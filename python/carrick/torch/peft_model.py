@@ -47,9 +47,9 @@ def add_merged_adapter(
         Name of the new adapter.
     method
         ``cat`` (or ``task_arithmetic``): the exact weighted sum, of rank Σ rᵢ. ``svd``: its best approximation of
-        rank `rank`. ``ties``, ``dare_linear``, ``dare_ties`` and ``magnitude_prune``: a merge of the entries of ΔW, cut
-        to `rank`. ``knots_linear``, ``knots_ties``, ``knots_dare_linear``, ``knots_dare_ties`` and
-        ``knots_magnitude_prune``: a merge in a shared basis.
+        rank `rank`, or of the rank that holds the share `energy` of Σσ². ``ties``, ``dare_linear``, ``dare_ties`` and
+        ``magnitude_prune``: a merge of the entries of ΔW, cut to `rank` or `energy`. ``knots_linear``, ``knots_ties``,
+        ``knots_dare_linear``, ``knots_dare_ties`` and ``knots_magnitude_prune``: a merge in a shared basis.
     weights, density
         A number for all, or one for each adapter. Weights are 1 where absent; a method that drops entries requires
         a density.

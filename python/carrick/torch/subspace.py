@@ -17,7 +17,7 @@ _PASSES = 14
 """Products with the matrices at the most."""
 
 _GAIN = 0.01
-"""What more passes may still gain, as a fraction of the squared error: the error itself stays within half of it."""
+"""What more passes may still gain by estimate, as a fraction of the squared error."""
 
 _NOISE = (1e-6, 2e-7)
 """Changes of a value below this fraction of it, and of the geometric mean of it and the largest, are rounding."""

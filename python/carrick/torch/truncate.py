@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from carrick.errors import CarrickError, ConfigError
+from carrick.errors import CarrickError
 from carrick.torch.device import exact_arithmetic
 from carrick.torch.joint import Joint, joint_svd
+from carrick.torch.keep import Keep
 from carrick.torch.modules import Term
 from carrick.torch.results import Diagnostics, Merged, smallest_gap, tail_error
 from carrick.torch.subspace import Leading, leading, width_of
@@ -32,6 +33,7 @@ def truncated(
     terms: Sequence[Term | None],
     rank: int | None = None,
     *,
+    energy: float | None = None,
     tolerance: float = 1e-6,
     absolute_tolerance: float | None = None,
     precision: Literal["float32", "float64"] = "float32",
@@ -45,6 +47,8 @@ def truncated(
         What is summed; None counts as zero.
     rank
         At most this many singular values; all that are not zero where absent.
+    energy
+        As few as hold this share of Σσ², in place of a rank.
     tolerance, absolute_tolerance, precision
         As in `joint_svd`.
     path
@@ -69,7 +73,7 @@ def truncated(
     """
     return truncated_batch(
         [terms],
-        rank,
+        Keep(rank, energy),
         tolerance=tolerance,
         absolute_tolerance=absolute_tolerance,
         precision=precision,
@@ -79,7 +83,7 @@ def truncated(
 
 def truncated_batch(
     batch: Sequence[Sequence[Term | None]],
-    rank: int | None,
+    keep: Keep,
     *,
     tolerance: float,
     absolute_tolerance: float | None,
@@ -87,8 +91,7 @@ def truncated_batch(
     paths: Sequence[str],
 ) -> list[Merged]:
     """Do what `truncated` does for modules of equal shapes and ranks together."""
-    if rank is not None and rank < 1:
-        raise ConfigError(f"`rank` is {rank}; it is a whole number from 1 on")
+    keep.check()
     stacked = [_stacked(terms, path) for terms, path in zip(batch, paths, strict=True)]
     joints = joint_svd(
         [[term] for term in stacked],
@@ -97,12 +100,12 @@ def truncated_batch(
         precision=precision,
         paths=[path or "the sum" for path in paths],
     )
-    return [_cut(*each, rank) for each in zip(paths, stacked, joints, strict=True)]
+    return [_cut(*each, keep) for each in zip(paths, stacked, joints, strict=True)]
 
 
-def _cut(path: str, stacked: Term, joint: Joint, rank: int | None) -> Merged:
+def _cut(path: str, stacked: Term, joint: Joint, keep: Keep) -> Merged:
     """Return the first singular values of one module as B = U·Σ and A = Vᵀ."""
-    kept = joint.rank if rank is None else min(rank, joint.rank)
+    kept = min(keep.count(joint.sigma), joint.rank)
     error = tail_error(list(joint.sigma), kept, joint.rank)
     gap = smallest_gap(list(joint.sigma), kept)
     diagnostics = Diagnostics(kept, joint.sigma, gap, joint.route, error)
@@ -130,7 +133,12 @@ def _stacked(terms: Sequence[Term | None], path: str) -> Term:
 
 
 def truncated_dense(
-    matrices: torch.Tensor, rank: int, *, precision: Literal["float32", "float64"] = "float32"
+    matrices: torch.Tensor,
+    rank: int | None = None,
+    *,
+    energy: float | None = None,
+    precision: Literal["float32", "float64"] = "float32",
+    paths: Sequence[str] | None = None,
 ) -> list[Merged]:
     """Approximate dense matrices best by products of the given rank.
 
@@ -142,9 +150,13 @@ def truncated_dense(
     matrices
         m × out × in, or one matrix.
     rank
-        At most this many singular values each.
+        At most this many singular values each; all that are not rounding where absent.
+    energy
+        As few as hold this share of each matrix's Σσ², in place of a rank.
     precision
-        Of the result.
+        Of the result: directions that are lost in its rounding are not kept.
+    paths
+        Names of the matrices, for messages.
 
     Returns
     -------
@@ -160,35 +172,35 @@ def truncated_dense(
     >>> best.diagnostics.rank, best.diagnostics.error
     (1, 0.6)
     """
-    if rank < 1:
-        raise ConfigError(f"`rank` is {rank}; it is a whole number from 1 on")
+    keep = Keep(rank, energy).check()
     with exact_arithmetic(matrices.device):
         batch = matrices[None] if matrices.ndim == 2 else matrices
         if batch.ndim != 3:
             raise CarrickError(f"matrices have the shape {tuple(matrices.shape)}; give m × out × in")
-        if not bool(torch.isfinite(batch).all()):
-            raise CarrickError("a matrix holds NaN or infinity; only finite ones have singular values")
+        for number, matrix in enumerate(batch):
+            if not bool(torch.isfinite(matrix).all()):
+                name = "a matrix" if paths is None else f"{paths[number]}: what is merged"
+                raise CarrickError(f"{name} holds NaN or infinity; only finite ones have singular values")
         result = torch.float64 if precision == "float64" else torch.float32
-        return [_dense(matrix.to(torch.float64), rank, result) for matrix in batch]
+        return [_dense(matrix.to(torch.float64), keep, result) for matrix in batch]
 
 
-def _dense(matrix: torch.Tensor, rank: int, result: torch.dtype) -> Merged:
+def _dense(matrix: torch.Tensor, keep: Keep, result: torch.dtype) -> Merged:
     """One dense matrix; a wide one as it is, a tall one transposed."""
     wide = matrix.shape[0] <= matrix.shape[1]
     m = matrix if wide else matrix.mT
     values, vectors = torch.linalg.eigh(m @ m.mT)
     sigma, u = values.flip(0).clamp(min=0).sqrt(), vectors.flip(1)
-    rank = min(rank, sigma.shape[0])
-    route = "gram"
-    if float(sigma[rank - 1]) < _GRAM_LIMIT * float(sigma[0]):
-        u, sigma, _vt = torch.linalg.svd(m, full_matrices=False)
-        route = "dense"
     listed: list[float] = sigma.tolist()
-    floor = listed[0] * (
-        _GRAM_NOISE if route == "gram" else torch.finfo(torch.float64).eps * max(matrix.shape)
-    )
+    route, noise = "gram", _GRAM_NOISE
+    wanted = keep.count(listed)
+    if wanted and listed[wanted - 1] < _GRAM_LIMIT * listed[0]:
+        u, sigma = torch.linalg.svd(m, full_matrices=False)[:2]
+        listed = sigma.tolist()
+        route, noise = "dense", torch.finfo(torch.float64).eps * max(matrix.shape)
+    floor = listed[0] * max(noise, torch.finfo(result).eps)
     numerical = sum(value > floor for value in listed)
-    kept = min(rank, numerical)
+    kept = min(keep.count(listed), numerical)
     diagnostics = Diagnostics(
         kept, tuple(listed), smallest_gap(listed, kept), route, tail_error(listed, kept, numerical)
     )
@@ -201,18 +213,34 @@ def _dense(matrix: torch.Tensor, rank: int, result: torch.dtype) -> Merged:
     return Merged("", a.to(result).contiguous(), b.to(result).contiguous(), diagnostics)
 
 
-def approximated(matrices: torch.Tensor, rank: int, paths: Sequence[str]) -> list[Merged]:
-    """Approximate dense matrices well by products of the given rank; their own memory is used up.
+def iterated_rank(small: int, keep: Keep, dtype: torch.dtype) -> int | None:
+    """Return the rank that a subspace of dense matrices is iterated for; None where the whole spectrum is taken.
 
-    Matrices in float32, where no more than a third of all directions are wanted: by subspace iteration, whose error is
-    at most 1.01 times the best. Others by their whole spectra.
+    An energy takes it: a subspace tells singular values that are close together from below, and one direction more or
+    less from their sum.
+
+    Examples
+    --------
+    >>> iterated_rank(4096, Keep(rank=64), torch.float32), iterated_rank(4096, Keep(energy=0.9), torch.float32)
+    (64, None)
+    """
+    if keep.rank is None or dtype != torch.float32 or width_of(small, keep.rank) is None:
+        return None
+    return keep.rank
+
+
+def approximated(matrices: torch.Tensor, keep: Keep, paths: Sequence[str]) -> list[Merged]:
+    """Approximate dense matrices well by products of low rank; their own memory is used up.
+
+    Matrices in float32, where a rank of no more than a third of all directions is wanted: by subspace iteration, whose
+    error is about that of the best. Others, and those of which an energy is wanted, by their whole spectra.
 
     Parameters
     ----------
     matrices
         m × out × in.
-    rank
-        At most this many directions each.
+    keep
+        How many directions of each.
     paths
         The modules' names.
 
@@ -230,7 +258,7 @@ def approximated(matrices: torch.Tensor, rank: int, paths: Sequence[str]) -> lis
     >>> import torch
     >>> matrix = torch.zeros(1, 60, 90)
     >>> matrix[0, 0, 0], matrix[0, 1, 1] = 4.0, 3.0
-    >>> best = approximated(matrix, 1, ["q_proj"])[0]
+    >>> best = approximated(matrix, Keep(rank=1), ["q_proj"])[0]
     >>> best.diagnostics.route, round(best.diagnostics.error, 6)
     ('randomized', 0.6)
     """
@@ -240,9 +268,13 @@ def approximated(matrices: torch.Tensor, rank: int, paths: Sequence[str]) -> lis
             raise CarrickError(
                 f"{path}: what is merged holds infinities or NaN, which have no decomposition; give smaller weights"
             )
-    if matrices.dtype == torch.float64 or width_of(min(matrices.shape[1:]), rank) is None:
+    rank = iterated_rank(min(matrices.shape[1:]), keep, matrices.dtype)
+    if rank is None:
         precision: Literal["float32", "float64"] = "float64" if matrices.dtype == torch.float64 else "float32"
-        best = (truncated_dense(matrix, rank, precision=precision)[0] for matrix in matrices)
+        best = (
+            truncated_dense(matrix, keep.rank, energy=keep.energy, precision=precision)[0]
+            for matrix in matrices
+        )
         return [_renamed(one, path) for one, path in zip(best, paths, strict=True)]
     scales = [_scale(norm) for norm in norms]
     for matrix, scale in zip(matrices, scales, strict=True):

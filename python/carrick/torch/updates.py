@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from carrick.torch.device import default_memory, exact_arithmetic, in_batches
+from carrick.torch.keep import Keep
 from carrick.torch.modules import refuse_special
-from carrick.torch.subspace import subspace_bytes, width_of
+from carrick.torch.subspace import subspace_bytes
 from carrick.torch.task_vectors import TaskVectors
-from carrick.torch.truncate import approximated
+from carrick.torch.truncate import approximated, iterated_rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,13 +39,12 @@ def merge_updates(modules: Sequence[Module], options: Options, device: torch.dev
 
     Yields
     ------
-    The best factors of the stated rank of each module: B = U·Σ, A = Vᵀ.
+    The best factors of each module, of the stated rank or energy: B = U·Σ, A = Vᵀ.
     """
     memory = options.memory if options.memory is not None else default_memory(device)
     updates = _Updates(modules, options, device)
     vectors = TaskVectors(modules, [module.weight_name for module in modules], updates, options, device)
-    rank = options.rank
-    assert rank is not None, "the options ask for one"
+    keep = Keep(options.rank, options.energy)
 
     def work(some: Sequence[tuple[int, Module]]) -> list[Merged]:
         with exact_arithmetic(device):
@@ -53,9 +53,9 @@ def merge_updates(modules: Sequence[Module], options: Options, device: torch.dev
             matrices = torch.empty(shape, dtype=updates.dtype, device=device)
             for matrix, (place, _module) in zip(matrices, some, strict=True):
                 matrix.copy_(vectors.merged(place, updates.vectors(place)))
-            return approximated(matrices, rank, [module.path for _place, module in some])
+            return approximated(matrices, keep, [module.path for _place, module in some])
 
-    for places, size in _batches(modules, options, rank, memory):
+    for places, size in _batches(modules, options, updates.dtype, memory):
         yield from in_batches([(place, modules[place]) for place in places], size, work, lambda: False)
 
 
@@ -91,20 +91,22 @@ class _Updates:
 
 
 def _batches(
-    modules: Sequence[Module], options: Options, rank: int, memory: int
+    modules: Sequence[Module], options: Options, dtype: torch.dtype, memory: int
 ) -> Iterator[tuple[list[int], int]]:
     """Yield the places of modules of equal shapes, and how many of them go together."""
     groups: dict[tuple[int, int], list[int]] = {}
     for place, module in enumerate(modules):
         groups.setdefault((module.out_features, module.in_features), []).append(place)
-    element = 8 if options.precision == "float64" else 4
+    keep = Keep(options.rank, options.energy)
     for (outer, inner), places in groups.items():
-        matrix, small = outer * inner * element, min(outer, inner)
+        matrix, small = outer * inner * dtype.itemsize, min(outer, inner)
         # What one module takes while it is merged: each ΔW, what is kept of it, and votes, sums and places.
         passing = (2 * len(options.weights) + 10) * matrix + (_MASKS if options.drops else 0)
-        each = matrix
-        if options.precision == "float32" and width_of(small, rank) is not None:
-            each += subspace_bytes(outer, inner, rank)
+        rank = iterated_rank(small, keep, dtype)
+        if rank is not None:
+            each = matrix + subspace_bytes(outer, inner, rank)
         else:
+            # The factors of a batch are held until it is done: of all directions, where an energy may want them.
+            each = matrix + min(keep.rank or small, small) * (outer + inner) * dtype.itemsize
             passing = max(passing, 24 * outer * inner + 40 * small * small)
         yield places, max(1, (memory - passing) // each)

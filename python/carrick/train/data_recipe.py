@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from carrick.config.typed import Recipe
+from carrick.home import expanded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Columns", "Data", "Fraction", "Source"]
 
@@ -63,7 +66,7 @@ class Source(Recipe):
         """Return the source with its file taken from ``folder``."""
         if self.file is None:
             return self
-        path = Path(self.file).expanduser()
+        path = expanded(self.file)
         return self.model_copy(update={"file": os.path.normpath(folder / path)})
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from carrick.config.typed import Recipe, load_typed
+from carrick.home import absolute, expanded
 from carrick.train.data_recipe import Data  # noqa: TC001  (pydantic reads the annotations)
 
 if TYPE_CHECKING:
@@ -248,10 +249,10 @@ def _required(method: str) -> tuple[str, ...]:
 
 def _place(path: str, folder: Path) -> str:
     """Take a path from where the recipe lies; a name that is not there may be a Hub id and stays as it is."""
-    expanded = Path(path).expanduser()
-    if expanded.is_absolute():
-        return str(expanded)
-    beside = folder / expanded
+    own = expanded(path)
+    if own.is_absolute():
+        return str(own)
+    beside = folder / own
     if beside.exists() or path.startswith(".") or path.endswith("/"):
         return os.path.normpath(beside)
     return path
@@ -274,7 +275,5 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Tra
     (8, 'en')
     """
     recipe = load_typed(source, TrainRecipe, "a training recipe")
-    folder = (
-        Path(source).expanduser().absolute().parent if isinstance(source, str | os.PathLike) else Path.cwd()
-    )
+    folder = absolute(source).parent if isinstance(source, str | os.PathLike) else Path.cwd()
     return recipe, folder

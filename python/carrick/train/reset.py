@@ -6,7 +6,6 @@ the base. Of an adapter the other side's modules are dropped, so that nothing is
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrick import _core
@@ -16,6 +15,7 @@ from carrick.adapters.keys import base_name
 from carrick.adapters.write import METADATA, adapter_config, write_config
 from carrick.checkpoints import find
 from carrick.errors import ConfigError
+from carrick.home import absolute, expanded
 from carrick.merge import merge
 from carrick.output_folder import check_replaceable
 from carrick.partial import PartialFolder
@@ -23,6 +23,7 @@ from carrick.train.partition import Sides, described, trained_side
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from carrick.adapters.adapter import Adapter, LoraModule
     from carrick.checkpoints import Checkpoint
@@ -64,7 +65,7 @@ def reset(
     side = trained_side(partition)
     what = {**partition.model_dump(exclude_none=True), "side": side}
     if _is_adapter(tuned):
-        return what | _reset_adapter(base, tuned, Path(out).expanduser().absolute(), partition, force=force)
+        return what | _reset_adapter(base, tuned, absolute(out), partition, force=force)
     # The first listed gives the task's side, the second the language's.
     order = (tuned, base) if side == "task" else (base, tuned)
     models = [{"model": str(ref)} for ref in order]
@@ -85,7 +86,7 @@ def _sides(checkpoint: Checkpoint, partition: Partition) -> Sides:
 
 
 def _is_adapter(ref: str | Path) -> bool:
-    return any(Path(ref).expanduser().glob("adapter_config.json"))
+    return any(expanded(ref).glob("adapter_config.json"))
 
 
 def _reset_adapter(

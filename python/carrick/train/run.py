@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick import _core
 from carrick.extras import require
+from carrick.home import absolute
 from carrick.output_folder import check_replaceable
 from carrick.train.job import CHECKPOINTS
 
@@ -106,7 +106,7 @@ def train(
     from carrick.train.prepare import prepare  # noqa: PLC0415
     from carrick.train.recipe import load_recipe  # noqa: PLC0415
 
-    target = Path(os.path.abspath(Path(out).expanduser()))  # noqa: PTH100  (resolve() would follow a link at OUT)
+    target = absolute(out)
     check_replaceable(target, force=force)
     written, folder = load_recipe(recipe)
     with quiet_libraries():

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from carrick.adapters.keys import find_name
+from carrick.adapters.merging.carried import add_carried, carried_by_all
 from carrick.adapters.merging.outputs import real_of
 from carrick.adapters.merging.task import task_of_saved
-from carrick.adapters.merging.tokens import holders_of, merge_rows, refuse_beside, refuse_tied_head
+from carrick.adapters.merging.tokens import holders_of, merge_rows, refuse_beside, refuse_tied_head, union_of
 from carrick.adapters.write import bias_name, plain_name, tokens_name
 from carrick.checkpoints import find
 from carrick.config.model_ref import ModelRef
@@ -18,6 +19,7 @@ from carrick.errors import PlanError
 from carrick.plan.description import Block, Description, Place
 from carrick.plan.job import CAST, Input, Job
 from carrick.plan.tied import tied_embeddings
+from carrick.plan.vocabulary import RESIZE_FIRST, resizes
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -100,17 +102,16 @@ def add_beside(
     policy = recipe.adapter.modules_to_save
     kept = None if policy in {REFUSE, MERGE} else index_of(policy, lineup)
     keepers = lineup.adapters if kept is None else [lineup.adapters[kept]]
-    _add_carried(lineup, outputs, written, {name for adapter in keepers for name in _trained(adapter)})
     holders = [a for a in lineup.adapters if _trained(a) or a.tokens]
-    if not holders:
-        return
-    if policy == REFUSE:
+    if holders and policy == REFUSE:
         raise PlanError(_refusal(holders))
-    _refuse_both_ways(lineup, keepers, written)
-    if kept is None:
-        _Sum(lineup, recipe, outputs, written, download=download).add()
-    else:
-        _keep(lineup, kept, outputs, written)
+    if holders:
+        _refuse_both_ways(lineup, keepers, written)
+        if kept is None:
+            _Sum(lineup, recipe, outputs, written, download=download).add()
+        else:
+            _keep(lineup, kept, outputs, written)
+    add_carried(lineup, outputs, written, keepers)
 
 
 def _refuse_both_ways(lineup: AdapterLineup, kept: Sequence[Adapter], written: Collection[str]) -> None:
@@ -133,19 +134,6 @@ def _trained(adapter: Adapter) -> dict[str, StoredTensor]:
     """Tensors that were trained whole, by their names in the base."""
     trained = {name: tensor for name, tensor in adapter.saved.items() if name not in adapter.carried}
     return trained | adapter.biases
-
-
-def _add_carried(
-    lineup: AdapterLineup, outputs: Outputs, written: Collection[str], trained: Collection[str]
-) -> None:
-    """Copy the base's embeddings where PEFT stored them beside the factors, untrained, and none is kept that was."""
-    seen = set(trained)
-    for index, adapter in enumerate(lineup.adapters):
-        for name in adapter.saved:
-            if name in adapter.carried and name not in seen:
-                seen.add(name)
-                tensor = adapter.saved[name]
-                outputs.add_copy(plain_name(name, written), tensor.shape, lineup.place(index, tensor))
 
 
 def _bias_of(adapters: Sequence[Adapter], written: Collection[str]) -> str:
@@ -262,6 +250,9 @@ class _Sum:
         name, width = f"{path}.weight", holder.tokens[path].rows.shape[1:]
         stored = self._of_base(name, width, f"of which {holder.ref} has trained tokens")
         place = Place(self.first_file + stored.file, stored.begin, stored.dtype)
+        if union_of(self.lineup.adapters, path)[-1] >= stored.shape[0]:
+            # The new rows as they were before the training, where the adapters have them.
+            stored, place = carried_by_all(self.lineup, path) or (stored, place)
         merge_rows(self.lineup, self.outputs, path, (stored, place), self._weights(name))
 
     def _tensor(self, name: str) -> None:
@@ -307,7 +298,8 @@ class _Sum:
     @staticmethod
     def _check_shape(name: str, tensor: StoredTensor, stored: StoredTensor, adapter: Adapter) -> None:
         if tensor.shape != stored.shape:
+            first = f"{RESIZE_FIRST}, or " if resizes(name, stored.shape, tensor.shape) else ""
             raise PlanError(
                 f"{adapter.ref}: {name} has the shape {list(tensor.shape)}, the base's has {list(stored.shape)}; "
-                "keep one adapter's with --modules-to-save ADAPTER"
+                f"{first}keep one adapter's with --modules-to-save ADAPTER"
             )

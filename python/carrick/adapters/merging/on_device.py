@@ -73,12 +73,10 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
 
 
 def _refuse_others(recipe: Recipe) -> None:
-    if recipe.adapter.energy is not None:
-        raise ConfigError("`energy` is chosen on the CPU: leave --device out, or give a rank")
-    if recipe.adapter.rank is None and recipe.is_sum:
+    if recipe.is_sum and not recipe.truncates:
         raise ConfigError(
             f"`{recipe.method}` without a rank has nothing to decompose: --device is for knots_ methods, and for "
-            "others with a rank; leave it out"
+            "others with a rank or an energy; leave it out"
         )
 
 
@@ -110,6 +108,7 @@ def _options(recipe: Recipe, memory: int | None) -> Any:
         "svd" if recipe.is_sum else recipe.method,
         len(recipe.lineup.adapters),
         rank=recipe.adapter.rank,
+        energy=recipe.adapter.energy,
         precision=recipe.precision,
         memory=memory,
         **merge,

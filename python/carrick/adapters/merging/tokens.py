@@ -12,6 +12,7 @@ from carrick.plan.description import Description, Replaced
 from carrick.plan.job import Input, Job
 from carrick.plan.rows import row_blocks
 from carrick.plan.tied import VOCABULARY_HEAD
+from carrick.plan.vocabulary import RESIZE_FIRST
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -102,8 +103,8 @@ def _check_shape(path: str, adapter: Adapter, stored: StoredTensor) -> None:
             )
     if last >= stored.shape[0]:
         raise PlanError(
-            f"{adapter.ref}: has a trained token {last} of {path}, of which the base has {stored.shape[0]} rows; "
-            "resize the base's vocabulary first, as it was for the training"
+            f"{adapter.ref}: has a trained token {last} of {path}, of which the base has {stored.shape[0]} rows, and "
+            f"the adapters do not hold the same others of a resized vocabulary; {RESIZE_FIRST}"
         )
 
 
@@ -124,6 +125,8 @@ def refuse_beside(lineup: AdapterLineup, kept: Sequence[Adapter], written: Mappi
             name = f"{path}.weight"
             # What was not trained is copied, whoever has it.
             whole = [a for a in lineup.adapters if name in a.saved and (name in a.carried or a in kept)]
+            if name in adapter.carried:  # the rows stand on this one
+                whole = [a for a in whole if name not in a.carried]
             saves = next((a.ref for a in whole if a is not adapter), None)
             other = written.get(path, saves)
             if other is not None:
