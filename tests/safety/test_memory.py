@@ -79,12 +79,19 @@ def test_a_tensor_of_four_budgets(tmp_path: Path) -> None:
     assert digest(tmp_path / "again") == digest(tmp_path / "out")
 
 
-METHODS: dict[str, dict[str, Any]] = {
-    "dare_ties": {"weight": 0.5, "density": 0.4},
-    "breadcrumbs": {"weight": 0.5, "density": 0.4},
-    "della": {"weight": 0.5, "density": 0.4},
-    "nuslerp": {"weight": 0.5},
-    "model_stock": {},
+# Parameters of each model, and of the merge.
+METHODS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "dare_ties": ("dare_ties", {"weight": 0.5, "density": 0.4}, {}),
+    "breadcrumbs": ("breadcrumbs", {"weight": 0.5, "density": 0.4}, {}),
+    "della": ("della", {"weight": 0.5, "density": 0.4}, {}),
+    "della_l1": ("della", {"weight": 0.5, "density": 0.4}, {"rescale": "l1"}),
+    "nuslerp": ("nuslerp", {"weight": 0.5}, {}),
+    "nuslerp_columns": (
+        "nuslerp",
+        {"weight": 0.5},
+        {"nuslerp_flatten": False, "nuslerp_row_wise": True},
+    ),
+    "model_stock": ("model_stock", {}, {}),
 }
 
 
@@ -101,13 +108,13 @@ def test_statistics_of_the_whole_model(variant: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
-@pytest.mark.parametrize("method", METHODS)
-def test_other_methods(method: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", METHODS)
+def test_other_methods(case: str, tmp_path: Path) -> None:
     budget = BUDGET
     config = ties_config(tmp_path, {"huge.weight": 4 * budget // 2})
-    config["merge_method"] = method
+    config["merge_method"], parameters, config["parameters"] = METHODS[case]
     for model in config["models"]:
-        model["parameters"] = METHODS[method]
+        model["parameters"] = parameters
     measured = merge_in_a_process(config, tmp_path / "out", budget)
     assert measured["grown"] < budget, f"{measured['grown'] / MIB:.1f} MiB"
 

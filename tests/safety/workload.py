@@ -20,6 +20,9 @@ SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
     "e.double": ((4099,), "F64"),
     "f.empty": ((0, 4), "F32"),
     "g.small.float8": ((31, 33), "F8_E4M3"),
+    "h.wide.weight": ((7, 70_001), "BF16"),
+    # In float64 the last bit of a sum shows in the output.
+    "i.double.weight": ((401, 517), "F64"),
 }
 
 
@@ -59,6 +62,7 @@ def cases() -> dict[str, Case]:
         "magnitude_prune": task("magnitude_prune"),
         "breadcrumbs_ties": task("breadcrumbs_ties", gamma=0.05),
         "della": task("della", epsilon=0.1),
+        "della_l1": task("della", {"rescale": "l1"}, epsilon=0.1),
         "slerp": Case("slerp", rest[:1], base, options={"t": 0.3}),
         "nuslerp": Case("nuslerp", rest[:2], base, weights),
         "nuslerp_rows": Case("nuslerp", rest[:2], base, weights, {"nuslerp_flatten": False}),

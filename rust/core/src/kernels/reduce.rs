@@ -27,11 +27,6 @@ impl Lanes {
     }
 }
 
-/// Adds up partial sums of leaves in their order.
-pub fn total(leaves: &[f64]) -> f64 {
-    leaves.iter().sum()
-}
-
 #[inline(always)]
 fn fold(lanes: &mut Lanes, len: usize, term: impl Fn(usize) -> f64) {
     let whole = len / 16 * 16;
@@ -55,6 +50,15 @@ multiversion! {
         let len = a.len().min(b.len());
         let (a, b) = (&a[..len], &b[..len]);
         fold(lanes, len, |i| a[i].to_f64() * b[i].to_f64());
+    }
+}
+
+multiversion! {
+    /// sums[k] ← sums[k] + a[k]·b[k].
+    pub fn add_products<R: Real>(sums: &mut [f64], a: &[R], b: &[R]) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a.to_f64() * b.to_f64();
+        }
     }
 }
 
@@ -192,6 +196,19 @@ pub(super) mod tests {
             for (lanes, expected) in lanes.iter().zip(&expected) {
                 assert_eq!(bits(&lanes.0), bits(expected), "{n} vectors, {}", level.name());
             }
+        }
+    }
+
+    #[test]
+    fn products_are_added_place_by_place() {
+        let a: Vec<f32> = (0..37).map(|k| 0.1 * k as f32 - 1.0).collect();
+        let b: Vec<f32> = (0..37).map(|k| 3.0 - 0.7 * k as f32).collect();
+        let start: Vec<f64> = (0..37).map(|k| f64::from(k) / 3.0).collect();
+        let expected: Vec<f64> = (0..37).map(|k| start[k] + f64::from(a[k]) * f64::from(b[k])).collect();
+        for level in Level::available() {
+            let mut sums = start.clone();
+            add_products(level, &mut sums, &a, &b);
+            assert_eq!(bits(&sums), bits(&expected), "{}", level.name());
         }
     }
 

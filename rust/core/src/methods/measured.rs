@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{PoisonError, RwLock};
 
+use super::columns::{Columns, Cut};
+use super::in_order::InOrder;
 use super::operation::{Buffers, Operation, Tensor, Tiling};
 use crate::counts::Counts;
 use crate::error::Result;
@@ -14,7 +16,7 @@ use crate::kernels::BLOCK;
 use crate::kernels::combine::{add_product, add_to_base, combine};
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::level::Level;
-use crate::kernels::reduce::{LEAF, Lanes, add_dots};
+use crate::kernels::reduce::{LEAF, Lanes, add_dots, add_products};
 
 /// Dot products of n vectors: ⟨vᵢ, vⱼ⟩ for i ≤ j.
 #[derive(Clone, Debug)]
@@ -47,10 +49,8 @@ pub enum Span {
     Tensor,
     /// Along the last dimension.
     Row,
-    /// Along the first dimension: entries that share their place in what is left of the shape, `len` entries long.
-    Column {
-        len: u64,
-    },
+    /// Along the first dimension.
+    Columns(Columns),
 }
 
 /// The coefficients from the dot products.
@@ -64,10 +64,10 @@ pub struct Measured<'a, R> {
     coefficients: Coefficients,
     /// Rows are measured where they are written; whole tensors and columns before.
     tilings: Vec<Tiling>,
-    /// Dot products of each leaf or column.
-    dots: Mutex<BTreeMap<u64, Vec<f64>>>,
+    /// Dot products of leaves, or of runs of rows for each pair and column.
+    dots: InOrder,
     /// For each vector, its coefficient in the tensor or in each column.
-    resolved: OnceLock<Vec<Vec<R>>>,
+    resolved: RwLock<Vec<Vec<R>>>,
 }
 
 /// Working arrays of one block, or of one row, which is measured before it is merged.
@@ -82,9 +82,9 @@ impl<'a, R: Element> Measured<'a, R> {
         let tilings = match span {
             Span::Tensor => vec![Tiling::Flat],
             Span::Row => Vec::new(),
-            Span::Column { .. } => vec![Tiling::Whole],
+            Span::Columns(columns) => vec![Tiling::Runs(columns.part())],
         };
-        let (dots, resolved) = (Mutex::default(), OnceLock::new());
+        let (dots, resolved) = (InOrder::default(), RwLock::default());
         Self { level, tensor, has_base, span, coefficients, tilings, dots, resolved }
     }
 
@@ -105,7 +105,7 @@ impl<'a, R: Element> Measured<'a, R> {
     /// Entries behind which coefficients begin anew: no block crosses a multiple of it.
     fn run(&self) -> u64 {
         match self.span {
-            Span::Column { len } => len.max(1),
+            Span::Columns(columns) => columns.count,
             Span::Tensor | Span::Row => u64::MAX,
         }
     }
@@ -163,29 +163,67 @@ impl<'a, R: Element> Measured<'a, R> {
             let lanes = leaves.entry(at / LEAF as u64).or_insert_with(|| vec![Lanes::default(); self.pairs()]);
             add_dots(self.level, lanes, &space.vectors, &(0..len));
         })?;
-        let mut dots = self.dots.lock().unwrap_or_else(PoisonError::into_inner);
-        dots.extend(leaves.into_iter().map(|(leaf, lanes)| (leaf, lanes.into_iter().map(Lanes::total).collect())));
+        for (leaf, lanes) in leaves {
+            self.dots.add(leaf, lanes.into_iter().map(Lanes::total).collect());
+        }
         Ok(())
     }
 
-    /// Sums down the columns, in the order of the rows.
-    fn measure_columns(&self, range: Range<u64>, columns: u64, buffers: &mut Buffers) -> Result<()> {
-        let n = self.vectors();
-        let mut sums = vec![vec![0f64; self.pairs()]; columns as usize];
-        self.each_block_of(range, buffers, &mut |at, len, space| {
-            let first = (at % columns) as usize;
-            for (k, sums) in sums[first..first + len].iter_mut().enumerate() {
-                for i in 0..n {
-                    for j in i..n {
-                        let product = space.vectors[i][k].to_f64() * space.vectors[j][k].to_f64();
-                        sums[Dots::place(n, i, j)] += product;
-                    }
-                }
+    /// Sums down the columns of a run of rows, or of a strip of columns, whose coefficients are then known.
+    fn measure_columns(&self, columns: Columns, range: &Range<u64>, buffers: &mut Buffers) -> Result<()> {
+        match columns.cut() {
+            Cut::Rows(_) => {
+                let pieces = self.tensor.pieces(range.clone(), BLOCK);
+                let sums = self.sum_columns(pieces, &(0..columns.count), buffers)?;
+                self.dots.add(range.start / columns.part(), sums);
             }
-        })?;
-        let mut dots = self.dots.lock().unwrap_or_else(PoisonError::into_inner);
-        dots.extend((0u64..).zip(sums));
+            Cut::Strips(_) => {
+                let strip = columns.strip(range);
+                let sums = self.sum_columns(columns.rows_of(strip.clone()), &strip, buffers)?;
+                self.resolve_columns(columns, strip, &sums);
+            }
+        }
         Ok(())
+    }
+
+    /// The dot products of each pair in each of these columns, in the order of the rows that the pieces lie in.
+    fn sum_columns(
+        &self,
+        pieces: impl Iterator<Item = Range<u64>>,
+        columns: &Range<u64>,
+        buffers: &mut Buffers,
+    ) -> Result<Vec<f64>> {
+        let (mut space, width) = (self.space(), (columns.end - columns.start) as usize);
+        let mut sums = vec![0.0; self.pairs() * width];
+        for piece in pieces {
+            let tiles = self.tensor.read_all(&piece, buffers)?;
+            self.each_block(&tiles, &piece, &mut space, &mut |at, len, space| {
+                let first = (at % self.run() - columns.start) as usize;
+                let pairs = space
+                    .vectors
+                    .iter()
+                    .enumerate()
+                    .flat_map(|(i, a)| space.vectors[i..].iter().map(move |b| (a, b)));
+                for (sums, (a, b)) in sums.chunks_exact_mut(width).zip(pairs) {
+                    add_products(self.level, &mut sums[first..first + len], &a[..len], &b[..len]);
+                }
+            });
+            self.tensor.release(&piece);
+        }
+        Ok(sums)
+    }
+
+    /// The coefficients of these columns from their dot products.
+    fn resolve_columns(&self, columns: Columns, strip: Range<u64>, sums: &[f64]) {
+        let (n, first, width) = (self.vectors(), strip.start as usize, (strip.end - strip.start) as usize);
+        let dots = |k| Dots { n, products: sums.chunks_exact(width).map(|sums| sums[k]).collect() };
+        let coefficients: Vec<R> = (0..width).flat_map(|k| (self.coefficients)(&dots(k))).map(R::of).collect();
+        let mut resolved = self.resolved.write().unwrap_or_else(PoisonError::into_inner);
+        resolved.resize_with(n, || vec![R::ZERO; columns.count as usize]);
+        for (vector, resolved) in resolved.iter_mut().enumerate() {
+            let coefficients = coefficients.iter().skip(vector).step_by(n);
+            resolved[first..first + width].iter_mut().zip(coefficients).for_each(|(place, &c)| *place = c);
+        }
     }
 
     /// [base +] Σ cᵢ·vᵢ of a block, with one coefficient for each vector.
@@ -251,38 +289,40 @@ impl<R: Element> Operation for Measured<'_, R> {
 
     fn measure(&self, _pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         match self.span {
-            Span::Column { len } => self.measure_columns(range.clone(), len.max(1), buffers)?,
-            _ => self.measure_leaves(range.clone(), buffers)?,
+            Span::Columns(columns) => self.measure_columns(columns, &range, buffers),
+            _ => {
+                self.measure_leaves(range.clone(), buffers)?;
+                self.tensor.release(&range);
+                Ok(())
+            }
         }
-        self.tensor.release(&range);
-        Ok(())
     }
 
     fn resolve(&self, _pass: usize, _buffers: &mut Buffers) -> Result<()> {
-        let dots = std::mem::take(&mut *self.dots.lock().unwrap_or_else(PoisonError::into_inner));
-        let n = self.vectors();
-        let mut resolved = vec![Vec::new(); n];
-        let mut push = |products: Vec<f64>| {
-            let coefficients = (self.coefficients)(&Dots { n, products });
-            resolved.iter_mut().zip(coefficients).for_each(|(list, c)| list.push(R::of(c)));
-        };
-        if self.span == Span::Tensor {
-            let mut sums = vec![0.0; self.pairs()];
-            for leaf in dots.values() {
-                sums.iter_mut().zip(leaf).for_each(|(sum, term)| *sum += term);
+        match self.span {
+            Span::Columns(columns) => {
+                if let Cut::Rows(_) = columns.cut() {
+                    let sums = self.dots.take(self.pairs() * columns.count as usize);
+                    self.resolve_columns(columns, 0..columns.count, &sums);
+                }
             }
-            push(sums);
-        } else {
-            dots.into_values().for_each(&mut push);
+            _ => {
+                let dots = Dots { n: self.vectors(), products: self.dots.take(self.pairs()) };
+                let coefficients = (self.coefficients)(&dots).into_iter().map(|c| vec![R::of(c)]).collect();
+                *self.resolved.write().unwrap_or_else(PoisonError::into_inner) = coefficients;
+            }
         }
-        let _ = self.resolved.set(resolved);
         Ok(())
+    }
+
+    fn forget(&self) {
+        *self.resolved.write().unwrap_or_else(PoisonError::into_inner) = Vec::new();
     }
 
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts> {
         let (mut merged, mut counts, size) = ([R::ZERO; BLOCK], Counts::default(), self.tensor.dtype.size());
         let (start, mut space) = (range.start, self.space());
-        let resolved = self.resolved.get().map_or(&[][..], Vec::as_slice);
+        let resolved = self.resolved.read().unwrap_or_else(PoisonError::into_inner);
         let whole: Vec<R> = resolved.iter().filter_map(|list| list.first().copied()).collect();
         let unit = if self.span == Span::Row { self.tensor.row as usize } else { BLOCK };
         for piece in self.tensor.pieces(range.clone(), unit) {
@@ -295,8 +335,8 @@ impl<R: Element> Operation for Measured<'_, R> {
             }
             self.each_block(&tiles, &piece, &mut space, &mut |at, len, space| {
                 let merged = &mut merged[..len];
-                if let Span::Column { len: columns } = self.span {
-                    self.combine_columns((at % columns.max(1)) as usize, len, space, resolved, merged);
+                if let Span::Columns(columns) = self.span {
+                    self.combine_columns((at % columns.count) as usize, len, space, &resolved, merged);
                 } else {
                     self.combine(&(0..len), space, &whole, merged);
                 }

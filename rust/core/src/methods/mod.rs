@@ -2,9 +2,11 @@
 
 pub mod breadcrumbs;
 pub mod cat;
+pub mod columns;
 pub mod copy;
 pub mod dare;
 pub mod della;
+pub mod in_order;
 pub mod knots;
 pub mod layer_swap;
 pub mod linear;

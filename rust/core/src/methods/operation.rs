@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
+use crate::kernels::reduce::LEAF;
 use crate::source::Bytes;
 
 /// An input tensor: bytes of a file, or bytes that are computed while they are read.
@@ -134,8 +135,20 @@ pub enum Tiling {
     Flat,
     /// Runs of whole rows.
     Rows,
-    /// One piece, read bit by bit.
+    /// Runs of this many elements, however large a tile is.
+    Runs(u64),
+    /// One piece, of which little is read.
     Whole,
+}
+
+impl Tiling {
+    /// Elements of a leaf, over which sums are taken: tiles of elements or of whole rows begin and end at its multiples.
+    pub fn leaf(self, row: u64) -> u64 {
+        match self {
+            Self::Rows => (LEAF as u64 / row.max(1)).max(1) * row.max(1),
+            _ => LEAF as u64,
+        }
+    }
 }
 
 /// A method applied to one tensor, with its numbers resolved.
@@ -169,6 +182,9 @@ pub trait Operation: Send + Sync {
     fn resolve(&self, _pass: usize, _buffers: &mut Buffers) -> Result<()> {
         Ok(())
     }
+
+    /// Called once when all of the result is written: what was measured may go.
+    fn forget(&self) {}
 
     /// Writes a tile of the result.
     fn merge(&self, range: Range<u64>, buffers: &mut Buffers, out: &mut [u8]) -> Result<Counts>;

@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::reduce::LEAF;
 use crate::methods;
-use crate::methods::operation::COMPUTED_READ;
+use crate::methods::columns::Columns;
+use crate::methods::operation::{COMPUTED_READ, Tiling};
 use crate::methods::threshold::GRIDS;
 use crate::plan::{Description, Input, Job, Plan};
 use crate::writer::{WriterOptions, blocks_needed};
@@ -126,11 +127,14 @@ impl Demand {
             demand.inputs = demand.inputs.max(inputs);
             demand.input_size = demand.input_size.max(sizes.max().unwrap_or(1));
             demand.output_size = demand.output_size.max(job.dtype.size() as u64);
-            let ranked = job.method.name.starts_with("della");
+            let ranked = is_ranked(job);
             let row = if ranked || takes_rows(job) { job.shape.last().copied().unwrap_or(1) } else { 0 };
             demand.row = demand.row.max(row);
             let places = row.max(BLOCK as u64);
             demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 4 * real + 24 } else { 0 }));
+            let strip = columns_of(job).map_or(0, Columns::of_a_thread);
+            let vectors = job.inputs.iter().filter(|input| !input.base).count() as u64;
+            demand.block = demand.block.max(strip * (dots_bytes(vectors) + vectors * real));
             let searches = match job.method.name.as_str() {
                 "ties" | "magnitude_prune" => inputs.saturating_sub(1),
                 "breadcrumbs" | "breadcrumbs_ties" => 2 * inputs.saturating_sub(1),
@@ -143,7 +147,7 @@ impl Demand {
             demand.factors = demand.factors.max(factors);
             demand.lefts = demand.lefts.max(described().map(left_bytes).max().unwrap_or(0));
             largest = largest.max(job.elements());
-            demand.kept = demand.kept.max(kept_bytes(job));
+            demand.kept = demand.kept.max(kept_bytes(job, vectors, real));
         }
         let digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
         // Two tensors are under way at the same time.
@@ -178,16 +182,79 @@ fn takes_rows(job: &Job) -> bool {
     by_row || flag(job, "filter_wise") == Some(true)
 }
 
+/// The columns that a measured method takes apart.
+fn columns_of(job: &Job) -> Option<Columns> {
+    let by_column = flag(job, "nuslerp_flatten") == Some(false) && flag(job, "nuslerp_row_wise") == Some(true);
+    if by_column { Columns::of(&job.shape) } else { None }
+}
+
+/// Whether entries are dropped by their rank in a row.
+fn is_ranked(job: &Job) -> bool {
+    job.method.name.starts_with("della")
+}
+
+/// Dot products of every two vectors, each with itself among them.
+fn dots_bytes(vectors: u64) -> u64 {
+    vectors * (vectors + 1) / 2 * 8
+}
+
 /// Dot products, coefficients and norms of a tensor.
-fn kept_bytes(job: &Job) -> u64 {
-    let Some(method) = methods::find(&job.method.name) else { return 0 };
-    let vectors = job.inputs.len() as u64;
-    let pairs = vectors * (vectors + 1) / 2;
-    let places = match method.name {
-        "nuslerp" if flag(job, "nuslerp_flatten") == Some(false) && flag(job, "nuslerp_row_wise") == Some(true) => {
-            job.shape.iter().skip(1).product()
+fn kept_bytes(job: &Job, vectors: u64, real: u64) -> u64 {
+    if methods::find(&job.method.name).is_none() {
+        return 0;
+    }
+    if let Some(columns) = columns_of(job) {
+        return columns.kept() * dots_bytes(vectors) + columns.count * vectors * real;
+    }
+    let tiling = if is_ranked(job) { Tiling::Rows } else { Tiling::Flat };
+    let leaves = job.elements() / tiling.leaf(job.shape.last().copied().unwrap_or(1));
+    // The map and the lists that they are kept in take some, too.
+    leaves * (dots_bytes(vectors + 1) + 8 * (vectors + 9))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The merge of one tensor of a base and three models, or two.
+    fn plan(method: &str, options: &serde_json::Value, shape: &[u64]) -> Plan {
+        let models = if method == "nuslerp" { 2 } else { 3 };
+        let model = |index: u64| json!({"file": 0, "offset": 0, "dtype": "BF16", "index": index});
+        let base = json!({"file": 0, "offset": 0, "dtype": "BF16", "base": true});
+        let inputs: Vec<_> = std::iter::once(base).chain((0..models).map(model)).collect();
+        let plan = json!({
+            "format": crate::plan::FORMAT, "version": crate::plan::VERSION, "seed": 0, "files": [], "shards": [],
+            "jobs": [{
+                "name": "w", "shape": shape, "dtype": "BF16", "shard": 0, "offset": 0, "inputs": inputs,
+                "method": {"name": method, "options": options},
+            }],
+        });
+        serde_json::from_value(plan).unwrap()
+    }
+
+    fn columns() -> serde_json::Value {
+        json!({"nuslerp_flatten": false, "nuslerp_row_wise": true})
+    }
+
+    #[test]
+    fn what_is_kept_of_a_large_tensor_stays_small() {
+        let norms = json!({"rescale": "l1"});
+        for shape in [&[128_256, 2048][..], &[8192, 28_672], &[16_384, 65_536], &[128, 2048, 1536]] {
+            for (method, options) in [("nuslerp", columns()), ("della", norms.clone())] {
+                let budget = Budget::new(&plan(method, &options, shape), DEFAULT_MEMORY, 2, None).unwrap();
+                assert!(budget.peak_bytes < 96 << 20, "{} bytes of {method}, {shape:?}", budget.peak_bytes);
+            }
         }
-        _ => job.elements() / LEAF as u64,
-    };
-    places * (pairs + vectors + 8) * 8
+    }
+
+    #[test]
+    fn sums_down_columns_and_their_coefficients_are_counted() {
+        let kept = |shape: &[u64]| kept_bytes(&plan("nuslerp", &columns(), shape).jobs[0], 2, 4);
+        // Three sums of each column and run of rows, and their total; two coefficients.
+        assert_eq!(kept(&[128_256, 2048]), 2048 * (65 * 3 * 8 + 2 * 4));
+        // Strips are resolved at once.
+        assert_eq!(kept(&[128, 2048, 1536]), 2048 * 1536 * 2 * 4);
+    }
 }

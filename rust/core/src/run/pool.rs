@@ -93,6 +93,7 @@ impl Pool<'_, '_> {
                 let mut total = self.counts[task.job].lock().unwrap_or_else(PoisonError::into_inner);
                 *total += counts;
                 if self.schedule.finish(task) {
+                    work.operation.forget();
                     self.sink.finish(task.job, *total)?;
                     self.hooks.add_tensor();
                     self.schedule.close(task);

@@ -178,3 +178,89 @@ impl Schedule {
         self.moved.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kernels::level::Level;
+    use crate::plan::Job;
+    use crate::run::work::{RunFactors, Settings, Sources, compile};
+    use crate::source::{Bytes, Memory};
+
+    const TILE: u64 = 1 << 16;
+
+    /// The tiles of the measuring pass of one tensor, whose elements nobody reads.
+    fn measured(method: &str, options: &serde_json::Value, shape: [u64; 2], tile: u64) -> Vec<Range<u64>> {
+        let parameters = match method {
+            "della" => json!({"weight": 1, "density": 0.5, "epsilon": 0.1}),
+            _ => json!({"weight": 1}),
+        };
+        let model =
+            |index: u64| json!({"file": 0, "offset": 0, "dtype": "BF16", "index": index, "parameters": parameters});
+        let base = json!({"file": 0, "offset": 0, "dtype": "BF16", "base": true});
+        let job = json!({
+            "name": "w", "shape": shape, "dtype": "BF16", "shard": 0, "offset": 0,
+            "method": {"name": method, "options": options}, "inputs": [base, model(0), model(1)],
+        });
+        let jobs: Vec<Job> = vec![serde_json::from_value(job).unwrap()];
+        let (nothing, factors) = (Memory(&[]), RunFactors::new(0));
+        let sources = Sources { files: vec![&nothing as &dyn Bytes], factors: &factors };
+        let settings = Settings { level: Level::SCALAR, seed: 0, tile, max_listed: 0 };
+        let works = compile(&jobs, &sources, settings).unwrap();
+        let schedule = Schedule::new(&works, tile, &[false]);
+        let mut ranges = Vec::new();
+        while let Some(task) = schedule.next() {
+            if let Pass::Measure(_) = task.pass {
+                ranges.push(task.range.clone());
+            }
+            if schedule.finish(&task) {
+                schedule.close(&task);
+            }
+        }
+        ranges
+    }
+
+    fn columns() -> serde_json::Value {
+        json!({"nuslerp_flatten": false, "nuslerp_row_wise": true})
+    }
+
+    fn norms() -> serde_json::Value {
+        json!({"rescale": "l1", "vote": "weighted", "zero_vote": "plus", "aggregate": "weighted_mean",
+            "normalize": true, "lambda": 1})
+    }
+
+    #[test]
+    fn a_single_large_tensor_is_measured_in_many_tiles() {
+        for (method, options) in [("nuslerp", columns()), ("della", norms())] {
+            for shape in [[128_256, 2048], [1000, 300_000]] {
+                let ranges = measured(method, &options, shape, TILE);
+                let elements = shape[0] * shape[1];
+                assert!(ranges.len() >= 16, "{} tiles of {method}, {shape:?}", ranges.len());
+                assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (0, elements));
+                assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+                let longest = ranges.iter().map(|range| range.end - range.start).max().unwrap();
+                assert!(longest <= elements / 16, "{longest} elements of {method}, {shape:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_down_columns_do_not_depend_on_the_tile() {
+        let cut = |tile| measured("nuslerp", &columns(), [5000, 1031], tile);
+        assert_eq!(cut(TILE), cut(1 << 20));
+    }
+
+    #[test]
+    fn tiles_of_rows_are_whole_leaves() {
+        for row in [1, 2, 1000, 1031, 2048, 40_000, 100_003] {
+            let leaf = crate::methods::operation::Tiling::Rows.leaf(row);
+            for tile in [TILE, 2 * TILE, 4 * TILE] {
+                let ranges = measured("della", &norms(), [400_000 / row + 7, row], tile);
+                assert!(ranges.iter().all(|range| range.start % leaf == 0), "rows of {row}, tiles of {tile}");
+                assert!(ranges.iter().all(|range| range.end - range.start <= tile.max(row)), "{row}, {tile}");
+            }
+        }
+    }
+}

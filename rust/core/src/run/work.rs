@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
 use crate::kernels::select::Scan;
+use crate::methods::columns::Columns;
 use crate::methods::copy::Copy;
 use crate::methods::measured::{Coefficients, Measured, Span};
 use crate::methods::operation::{Operation, Origin, Stored, Tensor, Tiling};
@@ -51,7 +52,11 @@ impl Work<'_> {
     pub fn tile(&self, tiling: Tiling, tile: u64) -> u64 {
         match tiling {
             Tiling::Flat => tile,
-            Tiling::Rows => (tile / self.row.max(1)).max(1) * self.row.max(1),
+            Tiling::Rows => {
+                let leaf = tiling.leaf(self.row);
+                (tile / leaf).max(1) * leaf
+            }
+            Tiling::Runs(elements) => elements.max(1),
             Tiling::Whole => self.elements.max(1),
         }
     }
@@ -258,7 +263,7 @@ fn measured(job: &Job, method: &'static Method) -> Result<(bool, Span, Coefficie
                 (true, _) => Span::Tensor,
                 _ if flat => Span::Tensor,
                 (false, false) => Span::Row,
-                (false, true) => Span::Column { len: job.shape.iter().skip(1).product() },
+                (false, true) => Columns::of(&job.shape).map_or(Span::Tensor, Span::Columns),
             };
             Ok((based, span, Box::new(move |dots| nuslerp::coefficients(dots, weights))))
         }

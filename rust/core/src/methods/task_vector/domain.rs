@@ -182,12 +182,10 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
     /// Says that nothing in this pass will read what lies at these positions again.
     fn release(&self, positions: Range<u64>) {
         let first = self.starts.partition_point(|&start| start <= positions.start) - 1;
-        for (member, &start) in self.members.iter().zip(&self.starts).skip(first) {
-            let end = positions.end.saturating_sub(start).min(member.tensor.elements);
-            member.tensor.release(&(positions.start.saturating_sub(start).min(end)..end));
-            if positions.end <= start {
-                break;
-            }
+        let members = self.members.iter().zip(&self.starts).skip(first);
+        for (member, &start) in members.take_while(|&(_, &start)| start < positions.end) {
+            let end = (positions.end - start).min(member.tensor.elements);
+            member.tensor.release(&(positions.start.saturating_sub(start)..end));
         }
     }
 

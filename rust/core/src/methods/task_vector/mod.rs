@@ -12,7 +12,7 @@ mod recipe;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 pub use domain::{Domain, Member};
 pub use majority::Majority;
@@ -20,13 +20,14 @@ pub use recipe::Recipe;
 
 use self::drop::Dropper;
 use self::recipe::{Drop, Rescale};
+use super::in_order::InOrder;
 use super::operation::{Buffers, Operation, Tensor, Tiling};
 use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
 use crate::kernels::real::Key;
-use crate::kernels::reduce::{LEAF, total};
+use crate::kernels::reduce::{Lanes, add_norm1, count_signs};
 use crate::kernels::select::{Scan, Stored};
 use merge::Workspace;
 
@@ -58,8 +59,8 @@ pub struct TaskVector<'a, R: Scan + Element> {
     passes: Vec<Pass>,
     tilings: Vec<Tiling>,
     droppers: Vec<Dropper<R>>,
-    /// For each model and leaf, the L1 norms before and after.
-    norms: Mutex<BTreeMap<u64, Vec<[f64; 2]>>>,
+    /// Of leaves, the L1 norms of each model before and after.
+    norms: InOrder,
     factors: std::sync::OnceLock<Vec<R>>,
 }
 
@@ -89,8 +90,6 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
             .map(|pass| match pass {
                 Pass::Sample => Tiling::Whole,
                 Pass::Scan => Tiling::Flat,
-                // Sums over the whole row-wise cut tensor are taken in one piece: leaves and rows need not agree.
-                Pass::Norms if rows == Tiling::Rows => Tiling::Whole,
                 Pass::Norms | Pass::Majority => rows,
             })
             .collect();
@@ -105,7 +104,7 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
             passes,
             tilings,
             droppers,
-            norms: Mutex::default(),
+            norms: InOrder::default(),
             factors: std::sync::OnceLock::new(),
         }
     }
@@ -178,43 +177,38 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
     }
 
     fn measure_norms(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
-        let mut leaves: BTreeMap<u64, Vec<[crate::kernels::reduce::Lanes; 2]>> = BTreeMap::new();
-        let mut space = drop::Space::default();
+        let mut leaves: BTreeMap<u64, Vec<[Lanes; 2]>> = BTreeMap::new();
+        let (mut space, elements) = (drop::Space::default(), self.tiling().leaf(self.tensor.row));
         Workspace::new(self).each_block(range, buffers, |at, work| {
-            let leaf =
-                leaves.entry(at / LEAF as u64).or_insert_with(|| vec![<_>::default(); self.recipe.models.len()]);
+            let leaf = leaves.entry(at / elements).or_insert_with(|| vec![<_>::default(); self.recipe.models.len()]);
             for (model, x) in work.deltas_mut().enumerate() {
-                crate::kernels::reduce::add_norm1(self.level, &mut leaf[model][0], x);
+                add_norm1(self.level, &mut leaf[model][0], x);
                 self.drop(model, at, x, &mut space);
-                crate::kernels::reduce::add_norm1(self.level, &mut leaf[model][1], x);
+                add_norm1(self.level, &mut leaf[model][1], x);
             }
             Ok(())
         })?;
-        let mut norms = self.norms.lock().unwrap_or_else(PoisonError::into_inner);
         for (leaf, models) in leaves {
-            norms.insert(leaf, models.iter().map(|lanes| lanes.map(crate::kernels::reduce::Lanes::total)).collect());
+            self.norms.add(leaf, models.into_iter().flatten().map(Lanes::total).collect());
         }
         Ok(())
     }
 
     /// The ratio of L1 norms of each model, 1 where either is next to nothing.
     fn resolve_norms(&self) {
-        let norms = std::mem::take(&mut *self.norms.lock().unwrap_or_else(PoisonError::into_inner));
-        let sum = |model: usize, which: usize| -> f64 {
-            total(&norms.values().map(|leaf| leaf[model][which]).collect::<Vec<_>>())
-        };
-        let ratio = |model: usize| {
-            let (before, after) = (sum(model, 0), sum(model, 1));
+        let norms = self.norms.take(2 * self.recipe.models.len());
+        let ratio = |norms: &[f64]| {
+            let (before, after) = (norms[0], norms[1]);
             R::of(if before < 1e-7 || after < 1e-7 { 1.0 } else { before / after })
         };
-        let _ = self.factors.set((0..self.recipe.models.len()).map(ratio).collect());
+        let _ = self.factors.set(norms.chunks_exact(2).map(ratio).collect());
     }
 
     fn count_majority(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         let mut count = 0;
         Workspace::new(self).each_block(range, buffers, |at, work| {
             work.drop_all(at);
-            count += crate::kernels::reduce::count_signs(self.level, work.votes());
+            count += count_signs(self.level, work.votes());
             Ok(())
         })?;
         self.majority.add(count);

@@ -157,12 +157,11 @@ impl Recipe {
 
     /// What two tensors that share a trim do not agree in.
     pub fn differs_in(&self, other: &Self) -> Option<&'static str> {
-        let models = || self.models.iter().zip(&other.models);
+        let mut models = self.models.iter().zip(&other.models);
         let checks = [
             ("trim_scope", self.whole_model_trim == other.whole_model_trim),
             ("number of models", self.models.len() == other.models.len()),
-            ("density", models().all(|(a, b)| a.density == b.density)),
-            ("gamma", models().all(|(a, b)| a.gamma == b.gamma)),
+            ("density", models.all(|(a, b)| a.density == b.density)),
             ("kept_count", self.kept_count == other.kept_count),
             ("at_threshold", self.with_equals == other.with_equals),
         ];
