@@ -91,23 +91,21 @@ JOBS = {
         Job("model_stock", "Model Stock, base + 3", "model_stock", 3, {}, 20, 2),
         Job(
             "breadcrumbs_ties",
-            "Breadcrumbs-TIES, base + 3, half the shape",
+            "Breadcrumbs-TIES, base + 3",
             "breadcrumbs_ties",
             3,
             WEIGHT_AND_DENSITY | {"gamma": 0.01},
             100,
             None,
-            fraction=0.5,
         ),
         Job(
             "della",
-            "DELLA, base + 3, half the shape",
+            "DELLA, base + 3",
             "della",
             3,
             WEIGHT_AND_DENSITY | {"epsilon": 0.15, "seed": 0},
             100,
             None,
-            fraction=0.5,
         ),
     )
 }
