@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import carrick
 from adapters.merging import FILE
 from adapters.resized import (
     APPLIED,
@@ -19,6 +22,7 @@ from adapters.resized import (
 from adapters.zoo import case, llama, llama_tied, peft, tensors
 from carrick.adapters import apply, merge
 from carrick.adapters.adapter import read_adapter
+from carrick.cli import main
 from carrick.errors import PlanError
 from oracles.files import read_file, read_model
 
@@ -120,3 +124,48 @@ def test_tokens_of_two_resized_bases_are_not_merged(tmp_path):
     with pytest.raises(PlanError, match=r"resize the base's vocabulary first.*or keep one adapter's"):
         merge([one.adapter for one in whole], tmp_path / "out", modules_to_save="merge", base=base)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["factors", "tokens of both"])
+def test_through_another_document(name, tmp_path):
+    """A document that is not merged yet has no bytes to compare with."""
+    cases = MERGED[name] + MERGED[name][:1]
+    base = base_of(cases[0], tmp_path / "base")
+    made = [make_resized(one, base, tmp_path / str(seed), seed) for seed, one in enumerate(cases)]
+    resized_model(base).save_pretrained(tmp_path / "resized")
+    first, second, third = (str(one.adapter) for one in made)
+    whole = {"modules_to_save": "merge"} if "tokens" in name else {}
+    base_model = {"base_model": str(tmp_path / "resized")} if whole else {}
+    both = {"merge_method": "cat", **base_model, **whole}
+    inner = both | {"name": "both", "models": [{"model": first}, {"model": second}]}
+    outer = both | {"models": [{"model": "both"}, {"model": third}]}
+    config = tmp_path / "two.yml"
+    config.write_text("\n---\n".join(json.dumps(document) for document in (inner, outer)))
+    assert main(["plan", str(config)]) == 0
+    report = carrick.merge(config, tmp_path / "out")
+    assert not [note for note in report.notes if "differs" in note]
+    found = loaded(tmp_path / "out", base)
+    for tensor, start in made[0].start.items():
+        wanted = start + sum(one.merged[tensor] - start for one in made)
+        np.testing.assert_allclose(found[tensor], wanted, rtol=1e-10, atol=1e-12, err_msg=tensor)
+
+
+def test_carried_in_other_types(tmp_path, capfd):
+    chosen = MERGED["factors"][0]
+    base = base_of(chosen, tmp_path / "base")
+    one, other = (make_resized(chosen, base, tmp_path / str(seed), seed).adapter for seed in (0, 1))
+    rounded = {
+        key: value.astype(np.float32 if "base_layer" in key else value.dtype)
+        for key, value in read_file(other / FILE).items()
+    }
+    save_file(rounded, other / FILE)
+    report = merge([one, other], tmp_path / "out")
+    assert (
+        f"{EMBEDDINGS}, which was not trained, is F64 in {one} and F32 in {other}: that of {one}"
+        in " ".join(report.notes)
+    )
+    capfd.readouterr()
+    assert main(["adapters", "apply", str(base), str(one), str(other), "-o", str(tmp_path / "applied")]) == 2
+    error = capfd.readouterr().err
+    assert "one is F32, the other F64" in error
+    assert "different bases" not in error

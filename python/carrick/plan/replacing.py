@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrick.adapters.keys import find_name
@@ -116,10 +115,9 @@ class Replacing:
         """Whether a tensor is a copy of the base's: PEFT saves embeddings that LoRA is put on as they were."""
         origin = self.model.origin
         stored = origin.tensors[name]
-        # A file that does not exist yet is an intermediate's, still to be made.
-        if tensor.shape != stored.shape or not Path(origin.file_of(name)).exists():
-            return False
-        return same_bytes(self.adapter.checkpoint, tensor, origin, stored)
+        return tensor.shape == stored.shape and bool(
+            same_bytes(self.adapter.checkpoint, tensor, origin, stored)
+        )
 
     def _put(self, name: str, key: str, tensor: StoredTensor) -> None:
         """Put a tensor in the place of the base's, wholly or by the adapter's weight."""
@@ -173,11 +171,15 @@ class Replacing:
             self._resize(name, key, tensor, untrained=True)
             self._check_type(name, key, tensor)
             self.model.tensors[name] = self.own(tensor)
-        elif not same_bytes(self.adapter.checkpoint, tensor, first[0].checkpoint, first[1]):
+        elif same_bytes(self.adapter.checkpoint, tensor, first[0].checkpoint, first[1]) is False:
+            types = (tensor.dtype, first[1].dtype)
+            why = "the two were trained on different bases, and what both give is not defined"
+            if types[0] != types[1]:
+                why = f"one is {types[0]}, the other {types[1]}"
             raise self.refuse(
                 key,
-                f"is not what {first[0].ref} has of a resized {name!r}: the two were trained on different bases, and "
-                f"what both give is not defined; leave one of the adapters out, or {RESIZE_FIRST}",
+                f"is not what {first[0].ref} has of a resized {name!r}: {why}; leave one of the adapters out, or "
+                f"{RESIZE_FIRST}",
             )
 
     def _resize(self, name: str, key: str, tensor: StoredTensor, *, untrained: bool = False) -> None:

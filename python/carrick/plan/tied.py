@@ -137,7 +137,7 @@ def _stay_tied(
         head, embeddings = pairs[id(model)] or ("", "")
         if head in model.checkpoint.tensors:
             tensors = model.checkpoint.tensors
-            if not same_bytes(model.checkpoint, tensors[head], model.checkpoint, tensors[embeddings]):
+            if same_bytes(model.checkpoint, tensors[head], model.checkpoint, tensors[embeddings]) is False:
                 raise PlanError(
                     f"{model.ref}: config.json ties {head!r} to {embeddings!r}, yet their values differ; `tie: untie` "
                     f"keeps both{in_a_document(model)}, or set tie_word_embeddings to false in its config.json"

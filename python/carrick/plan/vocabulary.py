@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from carrick.checkpoints.layers import locate
-from carrick.plan.roles import EMBEDDINGS, HEAD, role_outside
+from carrick.plan.roles import EMBEDDINGS, role_outside
 from carrick.plan.tied import NOT_WORDS, VOCABULARY_HEAD
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RESIZE_FIRST = (
     "resize the base's vocabulary first, as it was for the training, save that, and name it as the base"
 )
+# Outside the module whose bias it is.
+_BERT_BIAS = "cls.predictions.bias"
 UNKNOWN_ROWS = "of a resized vocabulary the adapter holds no rows but those that were trained"
 
 
@@ -50,13 +52,14 @@ def is_over_vocabulary(name: str, shape: tuple[int, ...]) -> bool:
     --------
     >>> [is_over_vocabulary(name, (32, 16)) for name in ("wte.weight", "lm_head.weight", "wpe.weight", "score.weight")]
     [True, True, False, False]
-    >>> is_over_vocabulary("lm_head.bias", (32,)), is_over_vocabulary("model.norm.weight", (32,))
-    (True, False)
+    >>> [is_over_vocabulary(name, (32,)) for name in ("lm_head.bias", "cls.predictions.bias", "classifier.bias")]
+    [True, True, False]
     """
     if locate(name) is not None:
         return False
     if name.endswith("bias"):
-        return role_outside(name) == HEAD
+        weight = f"{name.removesuffix('bias')}weight"
+        return name == _BERT_BIAS or VOCABULARY_HEAD.search(weight) is not None
     of_words = role_outside(name) == EMBEDDINGS and not NOT_WORDS.search(name)
     return len(shape) == 2 and (of_words or VOCABULARY_HEAD.search(name) is not None)
 

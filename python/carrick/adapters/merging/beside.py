@@ -250,7 +250,7 @@ class _Sum:
         name, width = f"{path}.weight", holder.tokens[path].rows.shape[1:]
         stored = self._of_base(name, width, f"of which {holder.ref} has trained tokens")
         place = Place(self.first_file + stored.file, stored.begin, stored.dtype)
-        if union_of(self.lineup.adapters, path)[-1] >= stored.shape[0]:
+        if max(union_of(self.lineup.adapters, path), default=0) >= stored.shape[0]:
             # The new rows as they were before the training, where the adapters have them.
             stored, place = carried_by_all(self.lineup, path) or (stored, place)
         merge_rows(self.lineup, self.outputs, path, (stored, place), self._weights(name))

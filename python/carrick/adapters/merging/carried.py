@@ -55,11 +55,20 @@ def add_carried(
                 outputs.add_copy(key, tensor.shape, lineup.place(index, tensor))
             elif tensor.shape != first.saved[name].shape and ours != {id(first)}:
                 raise PlanError(_differ(name, first, adapter))
-            elif not same_bytes(first.checkpoint, first.saved[name], adapter.checkpoint, tensor):
+            elif difference := _difference(name, first, adapter):
                 outputs.notes.append(
-                    f"{name}, which was not trained, differs between {first.ref} and {adapter.ref}: that of "
-                    f"{first.ref} is written."
+                    f"{name}, which was not trained, {difference}: that of {first.ref} is written."
                 )
+
+
+def _difference(name: str, first: Adapter, other: Adapter) -> str | None:
+    """Say how untrained weights of two adapters differ; a sample of them tells whether they come of one base."""
+    mine, theirs = first.saved[name], other.saved[name]
+    if mine.dtype != theirs.dtype and mine.shape == theirs.shape:
+        return f"is {mine.dtype} in {first.ref} and {theirs.dtype} in {other.ref}"
+    if same_bytes(first.checkpoint, mine, other.checkpoint, theirs, sample=True) is False:
+        return f"differs between {first.ref} and {other.ref}"
+    return None
 
 
 def _differ(name: str, first: Adapter, adapter: Adapter) -> str:
@@ -81,7 +90,7 @@ def carried_by_all(lineup: AdapterLineup, path: str) -> tuple[StoredTensor, Plac
     tensor = first.saved[name]
     alike = all(
         tensor.shape == other.saved[name].shape
-        and same_bytes(first.checkpoint, tensor, other.checkpoint, other.saved[name])
+        and same_bytes(first.checkpoint, tensor, other.checkpoint, other.saved[name]) is not False
         for _, other in others
     )
     return (tensor, lineup.place(index, tensor)) if alike else None

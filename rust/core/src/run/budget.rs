@@ -119,7 +119,7 @@ impl Budget {
 impl Demand {
     fn of(plan: &Plan) -> Self {
         let mut demand = Self { inputs: 1, input_size: 1, output_size: 1, key_size: 4, ..Self::default() };
-        let mut largest = 0;
+        let (mut largest, mut coefficients) = (0, 0);
         for job in &plan.jobs {
             let sizes = job.inputs.iter().map(|input| input.dtype().size() as u64);
             let wide = job.inputs.iter().any(|input| input.dtype() == Dtype::F64);
@@ -148,10 +148,11 @@ impl Demand {
             demand.lefts = demand.lefts.max(described().map(left_bytes).max().unwrap_or(0));
             largest = largest.max(job.elements());
             demand.kept = demand.kept.max(kept_bytes(job, vectors, real));
+            coefficients = coefficients.max(coefficient_bytes(job, vectors, real));
         }
         let digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
-        // Two tensors are under way at the same time.
-        demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS);
+        // Two tensors are under way at the same time. The last tiles of one before them may still be written.
+        demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS) + coefficients;
         demand
     }
 }
@@ -198,13 +199,18 @@ fn dots_bytes(vectors: u64) -> u64 {
     vectors * (vectors + 1) / 2 * 8
 }
 
+/// Coefficients of each column.
+fn coefficient_bytes(job: &Job, vectors: u64, real: u64) -> u64 {
+    columns_of(job).map_or(0, |columns| columns.count * vectors * real)
+}
+
 /// Dot products, coefficients and norms of a tensor.
 fn kept_bytes(job: &Job, vectors: u64, real: u64) -> u64 {
     if methods::find(&job.method.name).is_none() {
         return 0;
     }
     if let Some(columns) = columns_of(job) {
-        return columns.kept() * dots_bytes(vectors) + columns.count * vectors * real;
+        return columns.kept() * dots_bytes(vectors) + coefficient_bytes(job, vectors, real);
     }
     let tiling = if is_ranked(job) { Tiling::Rows } else { Tiling::Flat };
     let leaves = job.elements() / tiling.leaf(job.shape.last().copied().unwrap_or(1));
