@@ -4,26 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-TWO = """
-name: sum
-merge_method: linear
-models:
-  - {{model: {math}, parameters: {{weight: 0.5}}}}
-  - {{model: {code}, parameters: {{weight: 0.5}}}}
----
-merge_method: linear
-models:
-  - {{model: sum, parameters: {{weight: {weight}}}}}
-  - {{model: {base}, parameters: {{weight: 0.5}}}}
-{extra}
-"""
-
-
-def two(models, weight="0.5", extra=""):
-    text = TWO.format(
-        math=models["math"], code=models["code"], base=models["base"], weight=weight, extra=extra
-    )
-    return models.text(text)
+from cli.test_documents import two
 
 
 def of_tokenizer(out):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from safety.digests import digest
 from safety.large import ties_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 SCRIPT = """
@@ -65,6 +66,25 @@ class Stopped:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             yield process
+
+    def stop(
+        self, folder: Path, times: int, how: Callable[[subprocess.Popen[str]], None], *, killed: bool = False
+    ) -> Iterator[tuple[int, str]]:
+        """Stop so many runs at random moments, and finish each; what a run that was caught said, and its exit code."""
+        rng = random.Random(1)
+        caught = attempts = 0
+        while caught < times:
+            attempts += 1
+            assert attempts < 4 * times, f"only {caught} of {attempts} runs were caught alive"
+            out = folder / f"out-{attempts}"
+            with self.running(out) as process:
+                time.sleep(rng.uniform(0, self.seconds))
+                how(process)
+                _, err = process.communicate(timeout=30)
+            if not out.exists():
+                caught += 1
+                yield process.returncode, err
+            self.finish(out, killed=killed)
 
     def finish(self, out: Path, *, killed: bool = False) -> None:
         """Nothing that was left loads as a model; the same merge again ends in the same bytes, and leaves no trace.

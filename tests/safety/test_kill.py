@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import time
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,17 +14,8 @@ if TYPE_CHECKING:
 
 
 def kill(merge: Stopped, folder: Path, kills: int) -> None:
-    rng = random.Random(1)
-    killed = attempts = 0
-    while killed < kills:
-        attempts += 1
-        assert attempts < 4 * kills, f"only {killed} of {attempts} runs were caught alive"
-        out = folder / f"out-{attempts}"
-        with merge.running(out) as process:
-            time.sleep(rng.uniform(0, merge.seconds))
-            process.kill()
-            killed += process.wait() != 0
-        merge.finish(out, killed=True)
+    for code, _err in merge.stop(folder, kills, subprocess.Popen.kill, killed=True):
+        assert code != 0
 
 
 @pytest.mark.slow
