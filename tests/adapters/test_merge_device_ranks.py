@@ -182,3 +182,14 @@ def test_the_command(three, tmp_path):
 def test_what_a_device_does_not_do(options, error, words, three):
     with pytest.raises(error, match=words):
         merged(three, device="torch:cpu", **options)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_rank_beyond_what_is_left_of_a_shared_basis(device):
+    """An adapter of weight 0 is part of the basis, and leaves the merge no directions of its own."""
+    adapters = [lora(seed, rank=3) for seed in range(2)]
+    options = {"method": "knots_linear", "weights": [1.0, 0.0], "rank": 6}
+    core, other = (merged(adapters, device=where, **options) for where in ("cpu", device))
+    assert [module["rank"] for module in other.modules] == [module["rank"] for module in core.modules]
+    assert {module["rank"] for module in core.modules} == {3}
+    assert distance(result(other), result(core)) <= 5e-6

@@ -57,7 +57,7 @@ def _merged(place: int, prepared: Prepared, vectors: TaskVectors) -> Merged:
         return Merged(module.path, a, b, found)
     x = vectors.merged(place, parts.coordinates)
     by_columns = options.direction == "columns"
-    if options.energy is None and (options.rank is None or options.rank >= joint.rank):
+    if options.energy is None and options.rank is None:
         a, b = (x, parts.basis) if by_columns else (parts.basis, x)
         return Merged(module.path, a, b, found)
     # The basis has orthonormal columns: the best approximation of X gives that of U·X.
