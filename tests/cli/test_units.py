@@ -138,7 +138,9 @@ def test_progress_without_a_terminal_is_a_line_at_the_end(capfd, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     with ByteProgress("merge") as bar:
         bar.update(0, 8_000_000, "x")
-        bar.update(8_000_000, 8_000_000, "x")
+        bar.update(
+            8_000_000, 8_000_000, "x", "measure"
+        )  # the stage that was told last, which others went beside
     assert capfd.readouterr() == ("", "merge: 8.00 MB in 4.0 s, 2.00 MB/s\n")
 
 

@@ -36,12 +36,12 @@ class ByteProgress:
 
     Parameters
     ----------
-    stage
-        What is being done, until an update says otherwise.
+    what
+        What is done; the bar names the stage that an update says.
     """
 
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
+    def __init__(self, what: str) -> None:
+        self._what = self._stage = what
         self._start = time.monotonic()
         self._patience = _patience()
         self._first: int | None = None  # bytes that an earlier run had done already: they are no speed
@@ -58,7 +58,7 @@ class ByteProgress:
         if self._bar is not None:
             self._bar.stop()
         elif kind is None and self._elapsed > self._patience and self._done:
-            sys.stderr.write(f"{self._stage}: {self._moved()}\n")
+            sys.stderr.write(f"{self._what}: {self._moved()}\n")
 
     def watch(self, moment: Progress) -> None:
         """Take what :func:`carrick.merge.merge` tells."""
