@@ -103,7 +103,7 @@ def test_mistakes_are_told_with_their_line(pair, tmp_path, capfd):
     refused("lambda:", "lamda:", "merge.yml:12", "lambda")
     refused("density: 0.3", "density: 3", "merge.yml:4", "density")
     refused("merge_method: knots_ties", "merge_method: slerp", "slerp", "checkpoints")
-    refused("parameters:\n  lambda", "rank: 0\nparameters:\n  lambda", "merge.yml:11", "`rank` is 0")
+    refused("parameters:\n  lambda", "rank: 0\nparameters:\n  lambda", "merge.yml:11", "`rank` is `0`")
     refused("parameters:\n  lambda", "space: factor\nparameters:\n  lambda", "merge.yml:11", "factors")
 
 

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 ROOT = Path(__file__).resolve().parents[2]
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
-pytestmark = pytest.mark.slow
+# One worker alone: two would build in the same folder.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from carrick import _core
 from methods import engine
 from methods.case import Case
 from safety.large import ties_config
-from safety.test_kill import loadable
+from safety.stopped import loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def test_an_input_changed_since_the_plan(tmp_path: Path) -> None:
     with pytest.raises(carrick.CarrickError, match=r"m1.model\.safetensors"):
         carrick.merge(None, tmp_path / "out", plan=plan)
     assert not (tmp_path / "out").exists()
-    assert loadable(tmp_path / "out.carrick-partial") == []
+    assert not loads(tmp_path / "out.carrick-partial")
 
 
 def test_an_input_shrinks_during_the_run(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_an_input_shrinks_during_the_run(tmp_path: Path) -> None:
         carrick.merge(config, tmp_path / "out", read="pread", threads=1, progress=shrink)
     assert calls
     assert not (tmp_path / "out").exists()
-    assert loadable(tmp_path / "out.carrick-partial") == []
+    assert not loads(tmp_path / "out.carrick-partial")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_up_during_the_run(small_disk: Path, tmp_path: Path) -
     with pytest.raises(OSError, match=r"(?i)space|full") as caught:
         _core.execute(plan, str(small_disk / "out.carrick-partial"), json.dumps({}), None)
     assert caught.value.errno == errno.ENOSPC
-    assert loadable(small_disk / "out.carrick-partial") == []
+    assert not loads(small_disk / "out.carrick-partial")
 
 
 FSIZE = """
@@ -103,5 +103,5 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(errno.EFBIG), done.stderr
     assert not (tmp_path / "out").exists()
-    assert loadable(tmp_path / "out.carrick-partial") == []
+    assert not loads(tmp_path / "out.carrick-partial")
     carrick.merge(config, tmp_path / "out")

@@ -41,7 +41,10 @@ def run(*words):
     return main(["train", *map(str, words)])
 
 
-def test_it_trains_and_says_so(place, tmp_path, capsys):
+def test_it_trains_and_says_so(place, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(
+        "CARRICK_PROGRESS_AFTER", "3600"
+    )  # nothing is said of short work, however slow the machine
     assert run(place / "en.yml", tmp_path / "out", "--device", "cpu") == 0
     said = capsys.readouterr()
     assert said.err == ""
