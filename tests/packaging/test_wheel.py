@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,8 +20,7 @@ from safetensors.numpy import save_file
 ROOT = Path(__file__).resolve().parents[2]
 BF16 = np.dtype(ml_dtypes.bfloat16)
 
-# One worker alone: two would build in the same folder.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no Rust here to build a wheel with")
     out = tmp_path_factory.mktemp("dist")
     maturin = Path(sys.executable).parent / "maturin"
-    subprocess.run([maturin, "build", "--release", "--locked", "--quiet", "--out", out], cwd=ROOT, check=True)
+    command = [maturin, "build", "--release", "--locked", "--quiet", "--out", out]
+    with (ROOT / "pyproject.toml").open() as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # another worker would build in the same folder
+        subprocess.run(command, cwd=ROOT, check=True)
     (built,) = out.glob("*.whl")
     return built
 
