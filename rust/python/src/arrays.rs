@@ -25,7 +25,7 @@ pub fn merge_arrays(
     let memories: Vec<Memory<'_>> = slices.into_iter().map(Memory).collect();
     let sources: Vec<&dyn Bytes> = memories.iter().map(|memory| memory as &dyn Bytes).collect();
     let out = out.as_slice_mut()?;
-    let settings = Settings { level: Level::detect(), seed, tile: 1 << 16, max_listed: 3 << 20 };
+    let settings = Settings { level: Level::detect(), seed, tile: 1 << 16, max_listed: 3 << 20, max_held: 0 };
     py.detach(|| merge(&job, sources, settings, threads, out)).map_err(to_python)?;
     Ok(())
 }

@@ -168,6 +168,7 @@ impl<'a, R: Panel + Element> Described<'a, R> {
         let key = product.right.key(product.rank, self.description.columns);
         let packed = self.factors.get(key, || self.pack(&product.right, rank))?;
         let left = pack_rows(&left, rank);
+        let whole_rows = range.start.is_multiple_of(columns as u64) && range.end.is_multiple_of(columns as u64);
         for panel in 0..columns.div_ceil(R::WIDTH) {
             let all = panel * R::WIDTH..((panel + 1) * R::WIDTH).min(columns);
             // Only the first row and the last may have a part of the panel's columns: then they go by themselves.
@@ -194,6 +195,10 @@ impl<'a, R: Panel + Element> Described<'a, R> {
                     R::multiply(self.level, left, packed.panel(panel), target);
                 };
                 let (mut first, mut last) = (top, bottom);
+                if whole_rows {
+                    multiply(first..last, all.clone());
+                    continue;
+                }
                 if held(first) != all {
                     multiply(first..first + 1, held(first));
                     first += 1;

@@ -5,6 +5,7 @@
 
 use super::level::multiversion;
 use super::real::Real;
+use super::select::Bracket;
 
 multiversion! {
     /// votes ← votes + x.
@@ -122,6 +123,44 @@ multiversion! {
             }
             let divisor = if !divides | (divisor == R::ZERO) { R::ONE } else { divisor };
             *out = base + lambda * (sum / divisor);
+        }
+    }
+}
+
+multiversion! {
+    /// Signs of votes by sum before the thresholds are known: entries from a bracket's `high` on stay, those below its
+    /// `low` go, and those in between are still open.
+    ///
+    /// `signs` are those of the sums without open entries, and `changes` what an open entry adds to a sign if it stays;
+    /// NaN, and no sign, where several are open. With one there are only two sums, and both are taken as [`vote_by_sum`]
+    /// takes them.
+    pub fn elect_early<R: Real; const N>(
+        deltas: [&[R]; N],
+        brackets: [Bracket<R::Bits>; N],
+        signs: &mut [R],
+        changes: &mut [R],
+    ) {
+        let len = signs.len();
+        let deltas = deltas.map(|x| &x[..len]);
+        for (j, (sign, change)) in signs.iter_mut().zip(&mut changes[..len]).enumerate() {
+            let (mut least, mut most, mut open) = (R::ZERO, R::ZERO, R::ZERO);
+            for i in 0..N {
+                // SAFETY: `j` is a place in `signs`, and all are as long: see `merge_agreeing`.
+                let delta = unsafe { *deltas[i].get_unchecked(j) };
+                let key = delta.key();
+                let (stays, may_stay) = (key >= brackets[i].high, key >= brackets[i].low);
+                least += if stays { delta } else { R::ZERO };
+                most += if may_stay { delta } else { R::ZERO };
+                open += if may_stay & !stays { R::ONE } else { R::ZERO };
+            }
+            let sign_of = |sum: R| {
+                let positive = if sum > R::ZERO { R::ONE } else { R::ZERO };
+                if sum < R::ZERO { -R::ONE } else { positive }
+            };
+            let (without, with) = (sign_of(least), sign_of(most));
+            let several = open > R::ONE;
+            *sign = if several { R::ZERO } else { without };
+            *change = if several { R::NAN } else { with - without };
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use serde::Serialize;
 
+use super::work::Settings;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
+use crate::kernels::level::Level;
 use crate::kernels::reduce::LEAF;
 use crate::methods;
 use crate::methods::columns::Columns;
 use crate::methods::operation::{COMPUTED_READ, Tiling};
-use crate::methods::threshold::GRIDS;
+use crate::methods::threshold::{GRIDS, sample_size};
 use crate::plan::{Description, Input, Job, Plan};
 use crate::writer::{WriterOptions, blocks_needed};
 
@@ -29,6 +31,9 @@ const COMPUTED_LISTS: u64 = 96 << 20;
 /// A search's share of that, at the most.
 const MAX_LISTED: u64 = 4 << 20;
 
+/// Bytes of the entries of votes that are counted before the thresholds are known, where memory is comfortable.
+const HELD: u64 = 48 << 20;
+
 /// What is not counted one by one: stacks, the plan itself, the schedule.
 const FIXED: u64 = 8 << 20;
 
@@ -40,6 +45,8 @@ pub struct Budget {
     pub tile: u64,
     /// Keys that a search lists at the most.
     pub max_listed: usize,
+    /// Bytes of votes that are counted early and still open.
+    pub max_held: usize,
     pub block_bytes: usize,
     pub blocks: usize,
     /// Bytes of unpacked factors that are kept.
@@ -57,6 +64,10 @@ struct Demand {
     /// Searches for a threshold that go on at the same time.
     searches: u64,
     key_size: u64,
+    /// Keys of the samples that are held at the same time, one of them twice.
+    sampled: u64,
+    /// Whether votes may be counted early.
+    votes: bool,
     /// Bytes of working arrays of one block.
     block: u64,
     /// Bytes kept about a tensor from one pass to the next.
@@ -105,21 +116,39 @@ impl Budget {
         let per_thread = reading + demand.block + demand.lefts;
         // A list is copied once more when it is resolved, and two tensors are under way at the same time.
         let max_listed = (lists / (2 * demand.searches.max(1) * demand.key_size)).min(MAX_LISTED) as usize;
-        let lists = 2 * lists * u64::from(demand.searches > 0);
+        let held = if demand.votes && lists >= COMPUTED_LISTS { HELD } else { 0 };
+        // Samples are gone before anything is listed.
+        let lists = (2 * lists * u64::from(demand.searches > 0)).max(demand.sampled * demand.key_size);
         // Two tensors are under way at the same time, and a thread holds on to what it is using.
         let factor_bytes = demand.factors.saturating_mul(2);
         let threads_bytes = threads as u64 * per_thread;
-        let rest = FIXED + writer.memory(threads, tile_bytes) as u64 + threads_bytes + lists + demand.kept;
+        let rest = FIXED + writer.memory(threads, tile_bytes) as u64 + threads_bytes + lists + held + demand.kept;
         // A plan that was edited may name factors of any size: they do not fit, which is the answer.
         let peak = rest.saturating_add(factor_bytes).saturating_add(demand.factors);
-        Self { threads, tile, max_listed, block_bytes: writer.block_bytes, blocks, factor_bytes, peak_bytes: peak }
+        Self {
+            threads,
+            tile,
+            max_listed,
+            max_held: held as usize,
+            block_bytes: writer.block_bytes,
+            blocks,
+            factor_bytes,
+            peak_bytes: peak,
+        }
+    }
+}
+
+impl Budget {
+    /// How the engine cuts under this budget.
+    pub fn settings(&self, level: Level, seed: u64) -> Settings {
+        Settings { level, seed, tile: self.tile, max_listed: self.max_listed, max_held: self.max_held }
     }
 }
 
 impl Demand {
     fn of(plan: &Plan) -> Self {
         let mut demand = Self { inputs: 1, input_size: 1, output_size: 1, key_size: 4, ..Self::default() };
-        let (mut largest, mut coefficients) = (0, 0);
+        let (mut largest, mut coefficients, mut shared) = (0, 0, 0);
         for job in &plan.jobs {
             let sizes = job.inputs.iter().map(|input| input.dtype().size() as u64);
             let wide = job.inputs.iter().any(|input| input.dtype() == Dtype::F64);
@@ -141,6 +170,9 @@ impl Demand {
                 _ => 0,
             };
             demand.searches = demand.searches.max(searches);
+            let by_model = choice(job, "trim_scope") == Some("model");
+            shared += if searches > 0 && by_model { job.elements() } else { 0 };
+            demand.votes |= searches > 0 && choice(job, "zero_vote") == Some("majority");
             demand.key_size = if wide && searches > 0 { 8 } else { demand.key_size };
             let described = || job.inputs.iter().filter_map(Input::description);
             let factors = described().map(Description::factor_bytes).fold(0, u64::saturating_add);
@@ -153,6 +185,7 @@ impl Demand {
         let digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
         // Two tensors are under way at the same time. The last tiles of one before them may still be written.
         demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS) + coefficients;
+        demand.sampled = if shared > 0 { (demand.inputs + 1) * sample_size(shared) } else { 0 };
         demand
     }
 }
@@ -171,6 +204,10 @@ fn left_bytes(described: &Description) -> u64 {
     let rank = described.products.iter().map(|product| product.rank).max().unwrap_or(0);
     // Stored, converted and packed, beside sums of a panel's width. (An edited plan may name any rank.)
     rows.saturating_mul(rank.min(1 << 30) * 3 + 32).saturating_mul(described.dtype.size() as u64)
+}
+
+fn choice<'j>(job: &'j Job, name: &str) -> Option<&'j str> {
+    job.method.options.get(name).and_then(serde_json::Value::as_str)
 }
 
 fn flag(job: &Job, name: &str) -> Option<bool> {

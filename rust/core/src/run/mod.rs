@@ -133,7 +133,7 @@ pub struct Estimate {
 pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     plan.check()?;
     let memory = options.budget(plan)?;
-    let settings = Settings { level: Level::SCALAR, seed: 0, tile: memory.tile, max_listed: memory.max_listed };
+    let settings = memory.settings(Level::SCALAR, 0);
     let nothing = crate::source::Memory(&[]);
     let factors = RunFactors::new(0);
     let sources = Sources { files: vec![&nothing as &dyn Bytes; plan.files.len()], factors: &factors };
@@ -145,7 +145,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
 pub fn passes(jobs: &[Job], files: usize) -> Result<Vec<u64>> {
     let (nothing, factors) = (crate::source::Memory(&[]), RunFactors::new(0));
     let sources = Sources { files: vec![&nothing as &dyn Bytes; files], factors: &factors };
-    let settings = Settings { level: Level::SCALAR, seed: 0, tile: 1 << 16, max_listed: 0 };
+    let settings = Settings { level: Level::SCALAR, seed: 0, tile: 1 << 16, max_listed: 0, max_held: 1 };
     Ok(compile(jobs, &sources, settings)?.iter().map(|work| work.measures() + 1).collect())
 }
 
@@ -159,8 +159,7 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
     plan.check_ranges(&files.iter().map(crate::source::InputFile::data_bytes).collect::<Vec<_>>())?;
     let factors = RunFactors::new(budget.factor_bytes);
     let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
-    let settings =
-        Settings { level: Level::detect(), seed: plan.seed, tile: budget.tile, max_listed: budget.max_listed };
+    let settings = budget.settings(Level::detect(), plan.seed);
     let works = compile(&plan.jobs, &sources, settings)?;
 
     if options.fresh {

@@ -207,7 +207,7 @@ mod tests {
         let jobs: Vec<Job> = vec![serde_json::from_value(job).unwrap()];
         let (nothing, factors) = (Memory(&[]), RunFactors::new(0));
         let sources = Sources { files: vec![&nothing as &dyn Bytes], factors: &factors };
-        let settings = Settings { level: Level::SCALAR, seed: 0, tile, max_listed: 0 };
+        let settings = Settings { level: Level::SCALAR, seed: 0, tile, max_listed: 0, max_held: 0 };
         let works = compile(&jobs, &sources, settings).unwrap();
         let schedule = Schedule::new(&works, tile, &[false]);
         let mut ranges = Vec::new();

@@ -32,6 +32,8 @@ pub struct Settings {
     pub tile: u64,
     /// Keys that one search for a threshold may list.
     pub max_listed: usize,
+    /// Bytes that may be held of votes that are counted early.
+    pub max_held: usize,
 }
 
 /// An operation and what is needed to schedule it.
@@ -304,7 +306,8 @@ fn task_vectors<'a, R: Scan + Element>(
         let member =
             |place: usize| Member { tensor: Arc::clone(&tensors[place]), recipe: Arc::clone(&recipes[place]) };
         let members = places.map(member).collect();
-        Domain::<R>::new(settings.level, settings.tile, settings.max_listed, recipe, members).map(Arc::new)
+        let Settings { level, tile, max_listed, max_held, .. } = settings;
+        Domain::<R>::new(level, tile, max_listed, max_held, recipe, members).map(Arc::new)
     };
     let shared = if first.whole_model_trim {
         let odd = |recipe: &Arc<Recipe>| first.differs_in(recipe);

@@ -4,7 +4,6 @@ use std::arch::x86_64::{
     _mm256_fmadd_pd, _mm256_fmadd_ps, _mm256_loadu_pd, _mm256_loadu_ps, _mm256_set1_pd, _mm256_set1_ps,
     _mm256_setzero_pd, _mm256_setzero_ps, _mm256_storeu_pd, _mm256_storeu_ps,
 };
-use std::mem::MaybeUninit;
 
 use super::{PANEL_F32, PANEL_F64, ROWS};
 
@@ -12,13 +11,11 @@ const HALF: usize = ROWS / 2;
 
 macro_rules! sums {
     ($name:ident, $real:ty, $width:ident, $lanes:literal, $zero:ident, $set:ident, $load:ident, $fma:ident, $store:ident) => {
+        /// # Safety
+        ///
+        /// There is room for all [`ROWS`] rows, `stride` elements apart, from `out` on.
         #[target_feature(enable = "avx2,fma")]
-        pub fn $name<'o>(
-            left: &[[$real; ROWS]],
-            panel: &[[$real; $width]],
-            out: &'o mut MaybeUninit<[[$real; $width]; ROWS]>,
-        ) -> &'o [[$real; $width]; ROWS] {
-            let start = out.as_mut_ptr().cast::<$real>();
+        pub unsafe fn $name(left: &[[$real; ROWS]], panel: &[[$real; $width]], out: *mut $real, stride: usize) {
             for first in [0, HALF] {
                 for column in (0..$width).step_by(2 * $lanes) {
                     let mut sums = [[$zero(); 2]; HALF];
@@ -35,17 +32,15 @@ macro_rules! sums {
                         }
                     }
                     for (row, sums) in (first..).zip(sums) {
-                        // SAFETY: `start` is the first of ROWS rows, each a whole number of pairs of registers.
+                        // SAFETY: the caller has room for ROWS rows, each a whole number of pairs of registers.
                         unsafe {
-                            let place = start.add(row * $width + column);
+                            let place = out.add(row * stride + column);
                             $store(place, sums[0]);
                             $store(place.add($lanes), sums[1]);
                         }
                     }
                 }
             }
-            // SAFETY: both halves of the rows were stored, all their parts.
-            unsafe { out.assume_init_ref() }
         }
     };
 }

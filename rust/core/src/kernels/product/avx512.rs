@@ -4,19 +4,16 @@ use std::arch::x86_64::{
     _mm512_fmadd_pd, _mm512_fmadd_ps, _mm512_loadu_pd, _mm512_loadu_ps, _mm512_set1_pd, _mm512_set1_ps,
     _mm512_setzero_pd, _mm512_setzero_ps, _mm512_storeu_pd, _mm512_storeu_ps,
 };
-use std::mem::MaybeUninit;
 
 use super::{PANEL_F32, PANEL_F64, ROWS};
 
 macro_rules! sums {
     ($name:ident, $real:ty, $width:ident, $lanes:literal, $zero:ident, $set:ident, $load:ident, $fma:ident, $store:ident) => {
+        /// # Safety
+        ///
+        /// There is room for all [`ROWS`] rows, `stride` elements apart, from `out` on.
         #[target_feature(enable = "avx512f,fma")]
-        pub fn $name<'o>(
-            left: &[[$real; ROWS]],
-            panel: &[[$real; $width]],
-            out: &'o mut MaybeUninit<[[$real; $width]; ROWS]>,
-        ) -> &'o [[$real; $width]; ROWS] {
-            let start = out.as_mut_ptr().cast::<$real>();
+        pub unsafe fn $name(left: &[[$real; ROWS]], panel: &[[$real; $width]], out: *mut $real, stride: usize) {
             let mut sums = [[$zero(); 2]; ROWS];
             for (factors, right) in left.iter().zip(panel) {
                 // SAFETY: both halves of the row lie within it.
@@ -28,15 +25,13 @@ macro_rules! sums {
                 }
             }
             for (row, sums) in sums.into_iter().enumerate() {
-                // SAFETY: `start` is the first of ROWS rows of two registers each.
+                // SAFETY: the caller has room for ROWS rows of two registers each.
                 unsafe {
-                    let place = start.add(row * $width);
+                    let place = out.add(row * stride);
                     $store(place, sums[0]);
                     $store(place.add($lanes), sums[1]);
                 }
             }
-            // SAFETY: every row was stored.
-            unsafe { out.assume_init_ref() }
         }
     };
 }

@@ -8,7 +8,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::level::{Level, Set, multiversion};
@@ -46,6 +45,13 @@ pub struct Target<'o, R> {
     pub scale: R,
 }
 
+impl<R: Real> Target<'_, R> {
+    /// Whether all sums of a panel are wanted as they are: they need not go elsewhere first.
+    fn is_whole(&self, width: usize) -> bool {
+        !self.adds && self.scale == R::ONE && self.rows == (0..ROWS) && self.columns == (0..width)
+    }
+}
+
 /// A type that products are computed in, and the width of its panels.
 pub trait Panel: Real {
     const WIDTH: usize;
@@ -55,65 +61,54 @@ pub trait Panel: Real {
     fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>);
 }
 
-impl Panel for f32 {
-    const WIDTH: usize = PANEL_F32;
+macro_rules! panel {
+    ($real:ty, $sums:ident, $width:ident) => {
+        impl Panel for $real {
+            const WIDTH: usize = $width;
 
-    fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
-        let mut sums = MaybeUninit::uninit();
-        let sums = sums_f32(level, left.as_chunks().0, panel.as_chunks().0, &mut sums);
-        place(level, sums, target);
-    }
-}
+            fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
+                let (left, panel) = (left.as_chunks().0, panel.as_chunks().0);
+                if target.is_whole($width) {
+                    return $sums(level, left, panel, target.out, target.stride);
+                }
+                let mut sums = [[0.0; $width]; ROWS];
+                $sums(level, left, panel, sums.as_flattened_mut(), $width);
+                place(level, &sums, target);
+            }
+        }
 
-impl Panel for f64 {
-    const WIDTH: usize = PANEL_F64;
-
-    fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
-        let mut sums = MaybeUninit::uninit();
-        let sums = sums_f64(level, left.as_chunks().0, panel.as_chunks().0, &mut sums);
-        place(level, sums, target);
-    }
-}
-
-macro_rules! dispatch {
-    ($name:ident, $real:ty, $width:ident) => {
-        /// Sums of products of [`ROWS`] rows with a panel.
-        fn $name<'o>(
-            level: Level,
-            left: &[[$real; ROWS]],
-            panel: &[[$real; $width]],
-            out: &'o mut MaybeUninit<[[$real; $width]; ROWS]>,
-        ) -> &'o [[$real; $width]; ROWS] {
+        /// Writes the sums of products of [`ROWS`] rows with a panel, rows `stride` elements apart.
+        fn $sums(level: Level, left: &[[$real; ROWS]], panel: &[[$real; $width]], out: &mut [$real], stride: usize) {
+            assert!(stride >= $width && out.len() >= (ROWS - 1) * stride + $width, "no room for the sums");
             match level.0 {
-                // SAFETY: a `Level` exists only where the machine was found to have its instructions.
+                // SAFETY: a `Level` exists only where the machine was found to have its instructions, and there is
+                // room for all rows.
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx512 => unsafe { avx512::$name(left, panel, out) },
+                Set::Avx512 => unsafe { avx512::$sums(left, panel, out.as_mut_ptr(), stride) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Set::Avx2 => unsafe { avx2::$name(left, panel, out) },
-                _ => plain(left, panel, out),
+                Set::Avx2 => unsafe { avx2::$sums(left, panel, out.as_mut_ptr(), stride) },
+                _ => plain(left, panel, out, stride),
             }
         }
     };
 }
 
-dispatch!(sums_f32, f32, PANEL_F32);
-dispatch!(sums_f64, f64, PANEL_F64);
+panel!(f32, sums_f32, PANEL_F32);
+panel!(f64, sums_f64, PANEL_F64);
 
-fn plain<'o, R: Real, const W: usize>(
-    left: &[[R; ROWS]],
-    panel: &[[R; W]],
-    out: &'o mut MaybeUninit<[[R; W]; ROWS]>,
-) -> &'o [[R; W]; ROWS] {
-    let out = out.write([[R::ZERO; W]; ROWS]);
+fn plain<R: Real, const W: usize>(left: &[[R; ROWS]], panel: &[[R; W]], out: &mut [R], stride: usize) {
+    let mut all = [[R::ZERO; W]; ROWS];
     for (factors, right) in left.iter().zip(panel) {
-        for (sums, &factor) in out.iter_mut().zip(factors) {
+        for (sums, &factor) in all.iter_mut().zip(factors) {
             for (sum, &right) in sums.iter_mut().zip(right) {
                 *sum = factor.mul_add(right, *sum);
             }
         }
     }
-    out
+    for (out, sums) in out.chunks_mut(stride).zip(all) {
+        out[..W].copy_from_slice(&sums);
+    }
 }
 
 multiversion! {

@@ -1,17 +1,19 @@
 //! The entries that one trim ranges over: a tensor's, or those of the whole model.
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::early::{EarlyVotes, MODELS, Round};
 use super::recipe::{Drop, Recipe};
 use crate::error::{Error, Result};
 use crate::kernels::BLOCK;
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
-use crate::kernels::real::Real;
-use crate::kernels::select::{SLACK, Scan, Stored};
-use crate::methods::operation::{Buffers, Tensor};
+use crate::kernels::product::ROWS;
+use crate::kernels::real::{Key, Real};
+use crate::kernels::select::{Bracket, SLACK, Scan, Stored};
+use crate::methods::operation::{Buffers, Tensor, Tiling};
 use crate::methods::threshold::{Entries, Finder, Threshold, sample_size};
 
 /// Neighbouring entries that are sampled together: as many as a read is worth.
@@ -51,6 +53,37 @@ impl<R: Real> Search<R> {
     fn finders(&self) -> impl Iterator<Item = &Finder<R>> {
         std::iter::once(&self.keep).chain(&self.outliers)
     }
+
+    /// Whether any entries have to be looked at before the thresholds are known.
+    fn is_open(&self) -> bool {
+        self.finders().any(Finder::is_open)
+    }
+
+    /// The keys that the smallest one to stay lies among.
+    fn bracket(&self) -> Bracket<R::Bits> {
+        if self.keep.is_open() {
+            return self.keep.bracket();
+        }
+        let low = self.low();
+        Bracket { low, high: low }
+    }
+
+    /// The smallest key that stays, wherever it lies: entries that are as large as the last one all stay.
+    fn low(&self) -> R::Bits {
+        self.keep.threshold().low(0, 1).unwrap_or(<R::Bits as Key>::MAX)
+    }
+}
+
+/// Elements of a tile of a tensor. Of one that is computed, as many rows as products are made of together, where they
+/// are no more than `tile`: what is cut goes through its products on both sides of the cut.
+fn tile_of(tensor: &Tensor<'_>, tile: u64) -> u64 {
+    let rows = tensor.row.max(1) * ROWS as u64;
+    if tensor.is_computed() && rows <= tile { tile / rows * rows } else { tile }
+}
+
+/// Takes what was sampled of one model.
+fn take<R: Real>(sampled: &Mutex<Sample<R>>, model: usize) -> Vec<R::Bits> {
+    std::mem::take(&mut sampled.lock().unwrap_or_else(PoisonError::into_inner)[model])
 }
 
 /// A tensor of a domain, and how its inputs become task vectors: what is one already differs from tensor to tensor.
@@ -68,7 +101,8 @@ impl Member<'_> {
 
 pub struct Domain<'a, R: Real> {
     level: Level,
-    tile: u64,
+    /// Elements of a tile of each member.
+    tiles: Vec<u64>,
     /// Neighbouring entries that are sampled together.
     run: u64,
     members: Vec<Member<'a>>,
@@ -77,9 +111,16 @@ pub struct Domain<'a, R: Real> {
     /// Number of each member's first tile, and the count behind the last.
     first_tiles: Vec<u64>,
     pub searches: Vec<Search<R>>,
+    /// Where votes are counted while the thresholds are looked for.
+    early: Option<EarlyVotes<R>>,
+    /// What was sampled of each member and of each of its models, until the last one comes.
+    sampled: Vec<Mutex<Sample<R>>>,
     unsampled: AtomicUsize,
     unscanned: AtomicUsize,
 }
+
+/// Keys of each model.
+type Sample<R> = Vec<Vec<<R as Real>::Bits>>;
 
 impl<'a, R: Scan + Element> Domain<'a, R> {
     /// `members` in the order of their positions: names in byte order. What they drop is the same for all.
@@ -87,6 +128,7 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         level: Level,
         tile: u64,
         max_listed: usize,
+        max_held: usize,
         recipe: &Recipe,
         members: Vec<Member<'a>>,
     ) -> Result<Self> {
@@ -98,7 +140,7 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
             starts.push(total);
             first_tiles.push(tiles);
             total += tensor.elements;
-            tiles += tensor.elements.div_ceil(tile);
+            tiles += tensor.elements.div_ceil(tile_of(tensor, tile));
         }
         starts.push(total);
         first_tiles.push(tiles);
@@ -106,11 +148,17 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let models = if trims { recipe.models.len() } else { 0 };
         let count = || AtomicUsize::new(members.len());
         let computed = members.iter().any(|member| member.tensor.is_computed());
+        let searches: Vec<_> =
+            (0..models).map(|model| Search::new(recipe, model, total, tiles, max_listed)).collect();
+        let searched = (1..=MODELS).contains(&models) && searches.iter().any(Search::is_open);
+        let early = computed && searched && members.iter().all(|member| member.recipe.votes_early());
         Ok(Self {
             level,
-            tile,
+            tiles: members.iter().map(|member| tile_of(&member.tensor, tile)).collect(),
             run: if computed { COMPUTED_RUN } else { RUN },
-            searches: (0..models).map(|model| Search::new(recipe, model, total, tiles, max_listed)).collect(),
+            searches,
+            early: (early && max_held > 0).then(|| EarlyVotes::new(max_held)),
+            sampled: members.iter().map(|_| Mutex::default()).collect(),
             unsampled: count(),
             unscanned: count(),
             members,
@@ -121,7 +169,12 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
 
     /// Whether any entries have to be looked at before the thresholds are known.
     pub fn is_open(&self) -> bool {
-        self.searches.iter().flat_map(Search::finders).any(Finder::is_open)
+        self.searches.iter().any(Search::is_open)
+    }
+
+    /// How passes over a member cut it.
+    pub fn tiling(&self, member: usize) -> Tiling {
+        if self.members[member].tensor.is_computed() { Tiling::Runs(self.tiles[member]) } else { Tiling::Flat }
     }
 
     pub fn start_of(&self, member: usize) -> u64 {
@@ -136,17 +189,28 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         self.searches[model].outliers.as_ref().map_or(Threshold::NOTHING, Finder::threshold)
     }
 
-    /// Says that a member is ready for sampling; the last one to come draws the sample.
+    /// Draws a member's part of the sample. A member that is alone draws it model by model when it is needed, which
+    /// takes less memory.
+    pub fn draw(&self, member: usize, buffers: &mut Buffers) -> Result<()> {
+        if self.members.len() > 1 && self.is_sampled() {
+            let keys =
+                (0..self.searches.len()).map(|model| self.keys(member, model, buffers)).collect::<Result<_>>()?;
+            *self.sampled[member].lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+        Ok(())
+    }
+
+    /// Says that a member has drawn its part; the last one to come sets the brackets.
     pub fn sample(&self, buffers: &mut Buffers) -> Result<()> {
         if self.unsampled.fetch_sub(1, Ordering::AcqRel) != 1 {
             return Ok(());
         }
-        let total = self.starts[self.members.len()];
-        for (model, search) in self.searches.iter().enumerate() {
-            if search.finders().all(|finder| !finder.is_open()) {
-                continue;
-            }
-            let sample = if total < SAMPLED { None } else { Some(self.draw(model, total, buffers)?) };
+        for (model, search) in self.searches.iter().enumerate().filter(|(_, search)| search.is_open()) {
+            let sample = match self.members.len() {
+                _ if !self.is_sampled() => None,
+                1 => Some(self.keys(0, model, buffers)?),
+                _ => Some(self.sampled.iter().flat_map(|sampled| take::<R>(sampled, model)).collect()),
+            };
             for finder in search.finders() {
                 finder.set_sample(sample.as_deref(), self.run as usize);
             }
@@ -154,17 +218,30 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         Ok(())
     }
 
-    /// Keys of evenly spread runs of entries of one model.
-    fn draw(&self, model: usize, total: u64, buffers: &mut Buffers) -> Result<Vec<R::Bits>> {
-        let size = sample_size(total);
-        let mut keys = Vec::with_capacity(size as usize);
-        let runs = size / self.run;
-        let mut held = 0;
-        for run in 0..runs {
-            let place = (u128::from(total) * (2 * u128::from(run) + 1) / (2 * u128::from(runs))) as u64;
-            let member = self.starts.partition_point(|&start| start <= place) - 1;
-            let within = place - self.starts[member];
-            let end = (within + self.run).min(self.members[member].tensor.elements);
+    fn total(&self) -> u64 {
+        self.starts[self.members.len()]
+    }
+
+    fn is_sampled(&self) -> bool {
+        self.total() >= SAMPLED
+    }
+
+    /// Keys of a member's share of evenly spread runs of entries of one model; none where nothing is looked for.
+    fn keys(&self, member: usize, model: usize, buffers: &mut Buffers) -> Result<Vec<R::Bits>> {
+        if !self.searches[model].is_open() {
+            return Ok(Vec::new());
+        }
+        let (total, runs) = (self.total(), sample_size(self.total()) / self.run);
+        let (start, end) = (self.starts[member], self.starts[member + 1]);
+        let (total_wide, runs_wide) = (u128::from(total), u128::from(runs));
+        // The middle of each of as many equal parts as there are runs, and the first middle from a position on.
+        let middle = |run: u64| (total_wide * (2 * u128::from(run) + 1) / (2 * runs_wide)) as u64;
+        let first =
+            |at: u64| (2 * runs_wide * u128::from(at)).saturating_sub(total_wide).div_ceil(2 * total_wide) as u64;
+        let mut keys = Vec::with_capacity(((first(end) - first(start)) * self.run) as usize);
+        let mut held = start;
+        for place in (first(start)..first(end)).map(middle) {
+            let end = (place - start + self.run).min(self.members[member].tensor.elements);
             let range = end.saturating_sub(self.run)..end;
             self.deltas(member, model, range, buffers, &mut |_, x: &[R]| {
                 keys.extend(x.iter().map(|x| x.key()));
@@ -175,7 +252,9 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
                 held = place;
             }
         }
-        self.release(held..total);
+        if held < end {
+            self.release(held..end);
+        }
         Ok(keys)
     }
 
@@ -191,8 +270,8 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
 
     /// Scans the deltas of one model at the entries behind `at` of a member.
     pub fn scan(&self, member: usize, model: usize, at: u64, x: &[R], keys: &mut Vec<R::Bits>) {
-        keys.resize(keys.len().max(x.len() + SLACK), <R::Bits as crate::kernels::real::Key>::ZERO);
-        let tile = self.first_tiles[member] + at / self.tile;
+        keys.resize(keys.len().max(x.len() + SLACK), <R::Bits as Key>::ZERO);
+        let tile = self.first_tiles[member] + at / self.tiles[member];
         for finder in self.searches[model].finders().filter(|finder| finder.is_open()) {
             let found = R::scan(self.level, x, finder.bracket(), keys);
             finder.add(tile, found, &keys[..found.within]);
@@ -212,25 +291,49 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
     pub fn scan_stored(&self, member: usize, model: usize, at: u64, stored: Stored<'_>, keys: &mut Vec<R::Bits>) {
         let dtype = self.members[member].tensor.inputs[0].dtype;
         let len = stored.tuned.len() / dtype.size();
-        keys.resize(keys.len().max(len + SLACK), <R::Bits as crate::kernels::real::Key>::ZERO);
-        let tile = self.first_tiles[member] + at / self.tile;
+        keys.resize(keys.len().max(len + SLACK), <R::Bits as Key>::ZERO);
+        let tile = self.first_tiles[member] + at / self.tiles[member];
         for finder in self.searches[model].finders().filter(|finder| finder.is_open()) {
             let found = R::scan_stored(self.level, dtype, stored, finder.bracket(), keys);
             finder.add(tile, found, &keys[..found.within]);
         }
     }
 
-    /// Says that all of a member was scanned; the last one to come resolves the searches.
-    pub fn resolve(&self, buffers: &mut Buffers) -> Result<()> {
-        if self.unscanned.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return Ok(());
+    /// The votes of a tile, to be counted early; `None` where they have a pass of their own.
+    pub fn round(&self) -> Option<Round<R>> {
+        self.early.as_ref().map(|_| Round::new(self.searches.iter().map(Search::bracket).collect()))
+    }
+
+    pub fn add_votes(&self, round: Round<R>) {
+        if let Some(early) = &self.early {
+            early.add(round);
         }
+    }
+
+    /// Whether votes are counted while the thresholds are looked for, if all goes well.
+    pub fn votes_early(&self) -> bool {
+        self.early.is_some()
+    }
+
+    /// Whether all votes are counted.
+    pub fn has_voted(&self) -> bool {
+        self.early.as_ref().is_some_and(EarlyVotes::is_settled)
+    }
+
+    /// Says that all of a member was scanned; the last one to come resolves the searches, and gets the votes that were
+    /// counted early: positive ones less negative ones.
+    pub fn resolve(&self, buffers: &mut Buffers) -> Result<i64> {
+        if self.unscanned.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return Ok(0);
+        }
+        let brackets: Vec<_> = self.searches.iter().map(Search::bracket).collect();
         for (model, search) in self.searches.iter().enumerate() {
             for finder in search.finders() {
                 finder.resolve(self.level, &mut Reader { domain: self, model, buffers })?;
             }
         }
-        Ok(())
+        let lows: Vec<_> = self.searches.iter().map(Search::low).collect();
+        Ok(self.early.as_ref().and_then(|early| early.settle(&brackets, &lows)).unwrap_or(0))
     }
 
     /// Hands out the deltas of one model over a range, block by block.
@@ -280,8 +383,8 @@ impl<R: Scan + Element> Entries<R> for Reader<'_, '_, R> {
     fn visit(&mut self, tile: u64, each: &mut dyn FnMut(u64, &[R])) -> Result<()> {
         let domain = self.domain;
         let member = domain.first_tiles.partition_point(|&first| first <= tile) - 1;
-        let start = (tile - domain.first_tiles[member]) * domain.tile;
-        let range = start..(start + domain.tile).min(domain.members[member].tensor.elements);
+        let start = (tile - domain.first_tiles[member]) * domain.tiles[member];
+        let range = start..(start + domain.tiles[member]).min(domain.members[member].tensor.elements);
         let first = domain.starts[member];
         domain.deltas(member, self.model, range, self.buffers, &mut |at, x| each(first + at, x))
     }

@@ -5,6 +5,7 @@
 
 mod domain;
 mod drop;
+mod early;
 mod majority;
 mod merge;
 mod ranks;
@@ -58,6 +59,8 @@ pub struct TaskVector<'a, R: Scan + Element> {
     majority: Arc<Majority>,
     passes: Vec<Pass>,
     tilings: Vec<Tiling>,
+    /// That of the writing pass.
+    tiling: Tiling,
     droppers: Vec<Dropper<R>>,
     /// Of leaves, the L1 norms of each model before and after.
     norms: InOrder,
@@ -84,13 +87,17 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
         if recipe.needs_majority() {
             passes.push(Pass::Majority);
         }
-        let rows = if recipe.drop == Drop::Ranked { Tiling::Rows } else { Tiling::Flat };
+        let flat = domain.tiling(member);
+        let tiling = if recipe.drop == Drop::Ranked { Tiling::Rows } else { flat };
         let tilings = passes
             .iter()
             .map(|pass| match pass {
                 Pass::Sample => Tiling::Whole,
-                Pass::Scan => Tiling::Flat,
-                Pass::Norms | Pass::Majority => rows,
+                Pass::Scan => flat,
+                Pass::Majority => tiling,
+                // Sums are taken over leaves.
+                Pass::Norms if tiling == Tiling::Rows => tiling,
+                Pass::Norms => Tiling::Flat,
             })
             .collect();
         let droppers = recipe.models.iter().map(|model| Dropper::new(&recipe, model, &tensor, seed)).collect();
@@ -103,6 +110,7 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
             majority,
             passes,
             tilings,
+            tiling,
             droppers,
             norms: InOrder::default(),
             factors: std::sync::OnceLock::new(),
@@ -153,12 +161,16 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
         if self.domain.scans_stored(self.member) {
             return self.scan_stored(range, buffers, &mut keys);
         }
+        let mut round = self.domain.round();
         Workspace::new(self).each_block(range, buffers, |at, work| {
             for (model, x) in work.deltas().enumerate() {
                 self.domain.scan(self.member, model, at, x, &mut keys);
             }
+            round.iter_mut().for_each(|round| round.vote(self.level, &work.deltas().collect::<Vec<_>>()));
             Ok(())
-        })
+        })?;
+        round.into_iter().for_each(|round| self.domain.add_votes(round));
+        Ok(())
     }
 
     /// The same without decoding what is read.
@@ -222,11 +234,15 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
     }
 
     fn reads_all(&self, pass: usize) -> bool {
-        self.passes[pass] != Pass::Sample
+        match self.passes[pass] {
+            Pass::Sample => false,
+            Pass::Majority => !self.domain.votes_early(),
+            Pass::Scan | Pass::Norms => true,
+        }
     }
 
     fn tiling(&self) -> Tiling {
-        if self.recipe.drop == Drop::Ranked { Tiling::Rows } else { Tiling::Flat }
+        self.tiling
     }
 
     fn is_model_wide(&self) -> bool {
@@ -235,7 +251,8 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
 
     fn measure(&self, pass: usize, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         match self.passes[pass] {
-            Pass::Sample => return Ok(()),
+            Pass::Sample => return self.domain.draw(self.member, buffers),
+            Pass::Majority if self.domain.has_voted() => return Ok(()),
             Pass::Scan => self.scan(range.clone(), buffers)?,
             Pass::Norms => self.measure_norms(range.clone(), buffers)?,
             Pass::Majority => self.count_majority(range.clone(), buffers)?,
@@ -247,7 +264,7 @@ impl<R: Scan + Element> Operation for TaskVector<'_, R> {
     fn resolve(&self, pass: usize, buffers: &mut Buffers) -> Result<()> {
         match self.passes[pass] {
             Pass::Sample => self.domain.sample(buffers)?,
-            Pass::Scan => self.domain.resolve(buffers)?,
+            Pass::Scan => self.majority.add(self.domain.resolve(buffers)?),
             Pass::Norms => self.resolve_norms(),
             Pass::Majority => self.majority.settle(),
         }

@@ -172,6 +172,13 @@ impl Recipe {
         self.consensus.is_some_and(|consensus| consensus.zero == ZeroVote::Majority)
     }
 
+    /// Whether votes have their sign as soon as it is known which entries stay.
+    pub fn votes_early(&self) -> bool {
+        let by_sum = self.consensus.is_some_and(|consensus| consensus.vote == Vote::Sum);
+        let plain = self.drop == Drop::Trim && self.rescale == Rescale::No && self.with_equals;
+        by_sum && plain && self.needs_majority()
+    }
+
     /// How many of `n` entries a trim keeps.
     pub fn kept(&self, density: f64, n: u64) -> u64 {
         if density <= 0.0 {

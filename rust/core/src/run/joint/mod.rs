@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
 use super::truncate::factors_file::FactorsFile;
-use super::work::{RunFactors, Settings, Sources, Work, compile};
+use super::work::{RunFactors, Sources, Work, compile};
 use super::{Options, Read, give_back_free_memory};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -153,9 +153,7 @@ pub fn joint_plan(plan: &Plan, request: &Request, out: &Path, options: &Options,
     plan.check_ranges(&files.iter().map(InputFile::data_bytes).collect::<Vec<_>>())?;
     let factors = RunFactors::new(cut.budget.factor_bytes);
     let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
-    let (tile, max_listed) = (cut.budget.tile, cut.budget.max_listed);
-    let works =
-        compile(&plan.jobs, &sources, Settings { level: Level::detect(), seed: plan.seed, tile, max_listed })?;
+    let works = compile(&plan.jobs, &sources, cut.budget.settings(Level::detect(), plan.seed))?;
     if works.iter().any(|work| !work.operation.measures().is_empty() || work.operation.tiling() != Tiling::Flat) {
         return Err(Error::plan("an update is made in one pass"));
     }

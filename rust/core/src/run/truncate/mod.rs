@@ -13,7 +13,7 @@ use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
-use super::work::{RunFactors, Settings, Sources, compile};
+use super::work::{RunFactors, Sources, compile};
 use super::{Options, Read, Traffic, give_back_free_memory};
 use crate::counts::Counts;
 use crate::dtype::Dtype;
@@ -127,8 +127,7 @@ pub fn truncate_plan(plan: &Plan, request: &Request, out: &Path, options: &Optio
     plan.check_ranges(&files.iter().map(InputFile::data_bytes).collect::<Vec<_>>())?;
     let factors = RunFactors::new(budget.factor_bytes);
     let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
-    let settings =
-        Settings { level: Level::detect(), seed: plan.seed, tile: budget.tile, max_listed: budget.max_listed };
+    let settings = budget.settings(Level::detect(), plan.seed);
     let works = compile(&plan.jobs, &sources, settings)?;
     let traffic = Traffic::of(&works, &[]);
     hooks.set_totals(traffic.effort, works.len());
