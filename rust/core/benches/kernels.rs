@@ -225,7 +225,8 @@ fn order(criterion: &mut Criterion) {
 fn product(criterion: &mut Criterion) {
     const RANK: usize = 64;
     const COLUMNS: usize = TILE / ROWS;
-    let left = pack_rows(&deltas(24)[..ROWS * RANK], RANK);
+    let mut left = Vec::new();
+    pack_rows(&deltas(24)[..ROWS * RANK], RANK, &mut left);
     let panel = &deltas(25)[..RANK * f32::WIDTH];
     let mut out = vec![0_f32; TILE];
     family(criterion, "product/rank_64", TILE * F32, |level| {

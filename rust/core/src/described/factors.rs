@@ -44,9 +44,19 @@ impl<R: Panel> Packed<R> {
 /// A place that is filled by the first thread that needs it, while the others wait.
 type Slot<R> = Arc<Mutex<Option<Arc<Packed<R>>>>>;
 
+/// Rows of a left factor on their way through a product.
+pub struct Lefts<R> {
+    pub stored: Vec<u8>,
+    pub rows: Vec<R>,
+    /// The same as a product takes them.
+    pub packed: Vec<R>,
+}
+
 /// The factors that were used last, as many as fit.
 pub struct Factors<R> {
     capacity: usize,
+    /// Room for left factors that nobody uses: as much as threads have used at the same time.
+    lefts: Mutex<Vec<Lefts<R>>>,
     /// The one used last comes last.
     slots: Mutex<Vec<(FactorKey, Slot<R>)>>,
 }
@@ -58,7 +68,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl<R: Panel> Factors<R> {
     pub fn new(capacity: u64) -> Self {
-        Self { capacity: usize::try_from(capacity).unwrap_or(usize::MAX), slots: Mutex::default() }
+        Self {
+            capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
+            lefts: Mutex::default(),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Room for rows of a left factor, whatever it holds.
+    pub fn lefts(&self) -> Lefts<R> {
+        lock(&self.lefts).pop().unwrap_or_else(|| Lefts { stored: Vec::new(), rows: Vec::new(), packed: Vec::new() })
+    }
+
+    pub fn give_back(&self, lefts: Lefts<R>) {
+        lock(&self.lefts).push(lefts);
     }
 
     /// The factor, loaded if it is not here.

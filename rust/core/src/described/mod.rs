@@ -3,21 +3,18 @@
 //! To a method they are stored bytes like any other; no merged copy is ever made.
 
 mod factors;
+mod product;
 
 use std::ops::Range;
 
 pub use factors::Factors;
-use factors::Packed;
 
 use crate::error::{Error, Result};
 use crate::kernels::convert::Element;
 use crate::kernels::level::Level;
-use crate::kernels::product::{Panel, ROWS, Target, pack_rows};
-use crate::plan::{Block, Description, Factor, Place, Product};
+use crate::kernels::product::Panel;
+use crate::plan::{Block, Description, Place};
 use crate::source::Bytes;
-
-/// Elements of a right factor that are read at a time, unless a row has more: small adapters have thousands of short rows.
-const PACKED_READ: usize = 1 << 16;
 
 /// The bytes of a described tensor.
 pub struct Described<'a, R> {
@@ -80,7 +77,7 @@ impl<'a, R: Panel + Element> Described<'a, R> {
             self.add_block(block, range, out, &mut bytes)?;
         }
         for product in products {
-            self.add_product(product, adds, range, out, &mut bytes)?;
+            self.add_product(product, adds, range, out)?;
             adds = true;
         }
         if let Some(new) = &description.replaced {
@@ -149,115 +146,6 @@ impl<'a, R: Panel + Element> Described<'a, R> {
             add(begin, &stored[at..at + len]);
         }
         Ok(())
-    }
-
-    fn add_product(
-        &self,
-        product: &Product,
-        adds: bool,
-        range: &Range<u64>,
-        out: &mut [R],
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
-        let (rank, columns) = (product.rank as usize, self.columns());
-        if rank == 0 || out.is_empty() {
-            return Ok(());
-        }
-        let rows = self.rows(range);
-        let left = self.left(&product.left, rank, &rows, bytes)?;
-        let key = product.right.key(product.rank, self.description.columns);
-        let packed = self.factors.get(key, || self.pack(&product.right, rank))?;
-        let left = pack_rows(&left, rank);
-        let whole_rows = range.start.is_multiple_of(columns as u64) && range.end.is_multiple_of(columns as u64);
-        for panel in 0..columns.div_ceil(R::WIDTH) {
-            let all = panel * R::WIDTH..((panel + 1) * R::WIDTH).min(columns);
-            // Only the first row and the last may have a part of the panel's columns: then they go by themselves.
-            let held = |row: u64| {
-                let span = self.part_of_row(row, range).map_or(0..0, |(_, span)| span);
-                span.start.max(all.start)..span.end.min(all.end)
-            };
-            for (block, left) in left.chunks(ROWS * rank).enumerate() {
-                let top = rows.start + (block * ROWS) as u64;
-                let bottom = (top + ROWS as u64).min(rows.end);
-                let mut multiply = |these: Range<u64>, wanted: Range<usize>| {
-                    if these.is_empty() || wanted.is_empty() {
-                        return;
-                    }
-                    let at = these.start * columns as u64 + wanted.start as u64 - range.start;
-                    let target = Target {
-                        out: &mut out[at as usize..],
-                        stride: columns,
-                        rows: (these.start - top) as usize..(these.end - top) as usize,
-                        columns: wanted.start - all.start..wanted.end - all.start,
-                        adds,
-                        scale: R::of(product.scale),
-                    };
-                    R::multiply(self.level, left, packed.panel(panel), target);
-                };
-                let (mut first, mut last) = (top, bottom);
-                if whole_rows {
-                    multiply(first..last, all.clone());
-                    continue;
-                }
-                if held(first) != all {
-                    multiply(first..first + 1, held(first));
-                    first += 1;
-                }
-                if first < last && held(last - 1) != all {
-                    last -= 1;
-                    multiply(last..last + 1, held(last));
-                }
-                multiply(first..last, all.clone());
-            }
-        }
-        Ok(())
-    }
-
-    /// Rows of a left factor.
-    fn left(&self, factor: &Factor, rank: usize, rows: &Range<u64>, bytes: &mut Vec<u8>) -> Result<Vec<R>> {
-        let count = (rows.end - rows.start) as usize;
-        let mut left = vec![R::ZERO; count * rank];
-        if !factor.transposed {
-            self.load_factor(factor.place, rows.start * rank as u64, &mut left, bytes)?;
-            return Ok(left);
-        }
-        let mut column = vec![R::ZERO; count];
-        for k in 0..rank {
-            self.load_factor(factor.place, k as u64 * self.description.rows + rows.start, &mut column, bytes)?;
-            left[k..].iter_mut().step_by(rank).zip(&column).for_each(|(left, &x)| *left = x);
-        }
-        Ok(left)
-    }
-
-    /// A right factor, unpacked. (Its row number k holds element (k, column); the transpose has them in a column.)
-    fn pack(&self, factor: &Factor, rank: usize) -> Result<Packed<R>> {
-        let columns = self.columns();
-        let mut packed = Packed::new(rank, columns);
-        let mut bytes = Vec::new();
-        if !factor.transposed {
-            let step = (PACKED_READ / columns.max(1)).clamp(1, rank.max(1));
-            let mut rows = vec![R::ZERO; step * columns];
-            for first in (0..rank).step_by(step) {
-                let rows = &mut rows[..step.min(rank - first) * columns];
-                self.load_factor(factor.place, (first * columns) as u64, rows, &mut bytes)?;
-                for (k, row) in (first..rank).zip(rows.chunks(columns.max(1))) {
-                    packed.put_row(k, 0, row);
-                }
-            }
-            return Ok(packed);
-        }
-        let step = R::WIDTH * 4;
-        let mut stored = vec![R::ZERO; step * rank];
-        let mut row = vec![R::ZERO; step];
-        for first in (0..columns).step_by(step) {
-            let count = step.min(columns - first);
-            self.load_factor(factor.place, (first * rank) as u64, &mut stored[..count * rank], &mut bytes)?;
-            for k in 0..rank {
-                row.iter_mut().zip(stored[k..count * rank].iter().step_by(rank)).for_each(|(row, &x)| *row = x);
-                packed.put_row(k, first, &row[..count]);
-            }
-        }
-        Ok(packed)
     }
 
     /// Brings whole rows to the norms that are stored for them; a row of zeros stays as it is.

@@ -13,7 +13,7 @@ use crate::source::{Bytes, InputFile, read_header};
 pub const TILE_ROWS: usize = 128;
 
 /// Bytes that are read at a time, over all factors.
-const READ: usize = 4 << 20;
+const READ: usize = 512 << 10;
 
 /// A tall matrix (`long` rows) whose columns are stored factors: the B of some terms, or the transposes of their A.
 pub struct Stack<'a> {

@@ -11,27 +11,28 @@ pub struct Gram {
     /// The lower triangle, panel after panel: rows from the panel's first column on, [`PANEL_F64`] wide.
     sums: Vec<f64>,
     panel: Vec<f64>,
+    lefts: Vec<f64>,
 }
 
 impl Gram {
     /// For a matrix of `columns` columns.
     pub fn new(level: Level, columns: usize) -> Self {
         let size = (0..columns).step_by(PANEL_F64).map(|first| (columns - first) * PANEL_F64).sum();
-        Self { level, columns, sums: vec![0.0; size], panel: Vec::new() }
+        Self { level, columns, sums: vec![0.0; size], panel: Vec::new(), lefts: Vec::new() }
     }
 
     /// Adds the rows of a tile.
     pub fn add(&mut self, tile: &Tile) {
         let rows = tile.rows;
         self.panel.resize(rows * PANEL_F64, 0.0);
-        let lefts = pack_rows(&tile.elements[..self.columns * rows], rows);
+        pack_rows(&tile.elements[..self.columns * rows], rows, &mut self.lefts);
         let mut sums = self.sums.as_mut_slice();
         for first in (0..self.columns).step_by(PANEL_F64) {
             let below = self.columns - first;
             pack(tile, first, &mut self.panel);
             let (these, others) = std::mem::take(&mut sums).split_at_mut(below * PANEL_F64);
             for place in (0..below).step_by(ROWS) {
-                let left = &lefts[(first + place) * rows..][..ROWS * rows];
+                let left = &self.lefts[(first + place) * rows..][..ROWS * rows];
                 let target = Target {
                     out: &mut these[place * PANEL_F64..],
                     stride: PANEL_F64,

@@ -22,14 +22,17 @@ pub const ROWS: usize = 8;
 
 /// Rows of `rank` elements as [`Panel::multiply`] takes them: [`ROWS`] together, transposed, the last ones filled up
 /// with zeros.
-pub fn pack_rows<R: Real>(rows: &[R], rank: usize) -> Vec<R> {
-    let mut packed = vec![R::ZERO; (rows.len() / rank.max(1)).next_multiple_of(ROWS) * rank];
-    for (rows, packed) in rows.chunks(ROWS * rank.max(1)).zip(packed.chunks_mut(ROWS * rank.max(1))) {
+pub fn pack_rows<R: Real>(rows: &[R], rank: usize, packed: &mut Vec<R>) {
+    let (rank, together) = (rank.max(1), ROWS * rank.max(1));
+    packed.resize(rows.len().next_multiple_of(together), R::ZERO);
+    for (rows, packed) in rows.chunks(together).zip(packed.chunks_exact_mut(together)) {
+        if rows.len() < together {
+            packed.fill(R::ZERO);
+        }
         for (place, row) in rows.chunks(rank).enumerate() {
             packed[place..].iter_mut().step_by(ROWS).zip(row).for_each(|(packed, &x)| *packed = x);
         }
     }
-    packed
 }
 
 /// Where sums go: columns of rows that lie `stride` elements apart.
@@ -66,6 +69,8 @@ macro_rules! panel {
         impl Panel for $real {
             const WIDTH: usize = $width;
 
+            // A target that is copied to a call waits for the stores of the call before.
+            #[inline(always)]
             fn multiply(level: Level, left: &[Self], panel: &[Self], target: Target<'_, Self>) {
                 let (left, panel) = (left.as_chunks().0, panel.as_chunks().0);
                 if target.is_whole($width) {
@@ -73,7 +78,8 @@ macro_rules! panel {
                 }
                 let mut sums = [[0.0; $width]; ROWS];
                 $sums(level, left, panel, sums.as_flattened_mut(), $width);
-                place(level, &sums, target);
+                let Target { out, stride, rows, columns, adds, scale } = target;
+                place(level, &sums[rows], columns, out, stride, adds, scale);
             }
         }
 
@@ -112,9 +118,10 @@ fn plain<R: Real, const W: usize>(left: &[[R; ROWS]], panel: &[[R; W]], out: &mu
 }
 
 multiversion! {
-    fn place<R: Real; const W>(sums: &[[R; W]; ROWS], target: Target<'_, R>) {
-        let Target { out, stride, rows, columns, adds, scale } = target;
-        for (sums, out) in sums[rows].iter().zip(out.chunks_mut(stride)) {
+    fn place<R: Real; const W>(
+        sums: &[[R; W]], columns: Range<usize>, out: &mut [R], stride: usize, adds: bool, scale: R,
+    ) {
+        for (sums, out) in sums.iter().zip(out.chunks_mut(stride)) {
             for (out, &sum) in out.iter_mut().zip(&sums[columns.clone()]) {
                 let scaled = scale * sum;
                 *out = if adds { *out + scaled } else { scaled };
