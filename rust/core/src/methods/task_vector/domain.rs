@@ -348,7 +348,8 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         let member = &self.members[member];
         let (tensor, input) = (&member.tensor, member.recipe.input(model));
         let dtype = tensor.inputs[input].dtype;
-        let (mut b, mut x) = ([R::ZERO; BLOCK], [R::ZERO; BLOCK]);
+        let block = BLOCK.min((range.end - range.start) as usize);
+        let (mut b, mut x) = (Vec::new(), vec![R::ZERO; block]);
         let places = (range.start..).step_by(BLOCK);
         if !member.subtracts(model) {
             let tuned = tensor.read_one(input, &range, buffers)?;
@@ -359,6 +360,7 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
             }
             return Ok(());
         }
+        b.resize(block, R::ZERO);
         let [base, tuned] = tensor.read_pair(0, input, &range, buffers)?;
         let base_dtype = tensor.inputs[0].dtype;
         let blocks = base.chunks(BLOCK * base_dtype.size()).zip(tuned.chunks(BLOCK * dtype.size()));
