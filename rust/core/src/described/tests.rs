@@ -126,6 +126,30 @@ proptest! {
     }
 
     #[test]
+    fn products_alone_are_written_where_they_belong(
+        rows in 1usize..30, columns in prop_oneof![1usize..40, 250usize..600], rank in 1usize..6,
+        more in any::<bool>(), piece in 1usize..9000, mut seed in any::<u32>(),
+    ) {
+        let mut store = Store::default();
+        let mut description = plain(rows, columns);
+        let mut expected = vec![0f32; rows * columns];
+        for scale in [1.0, 0.5].into_iter().take(1 + usize::from(more)) {
+            let (left, right) = (numbers(rows * rank, &mut seed), numbers(rank * columns, &mut seed));
+            let factor = |place| Factor { place, transposed: false };
+            let (l, r) = (factor(store.put(&left)), factor(store.put(&right)));
+            description.products.push(Product { left: l, right: r, rank: rank as u64, scale });
+            for (place, expected) in expected.iter_mut().enumerate() {
+                let (row, column) = (place / columns, place % columns);
+                let steps = (0..rank).map(|k| (left[row * rank + k], right[k * columns + column]));
+                *expected += scale as f32 * steps.fold(0f32, |sum, (a, b)| a.mul_add(b, sum));
+            }
+        }
+        for level in Level::available() {
+            prop_assert_eq!(&read_all(&description, &store, piece, level).unwrap(), &expected);
+        }
+    }
+
+    #[test]
     fn blocks_side_by_side_are_a_concatenation(
         rows in 1usize..6, widths in prop::collection::vec(1usize..6, 1..4), piece in 1usize..50, below in any::<bool>(), mut seed in any::<u32>(),
     ) {

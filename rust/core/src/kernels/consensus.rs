@@ -129,7 +129,7 @@ multiversion! {
 
 multiversion! {
     /// Signs of votes by sum before the thresholds are known: entries from a bracket's `high` on stay, those below its
-    /// `low` go, and those in between are still open.
+    /// `low` go, and those in between are still open, unless they are zero and add nothing.
     ///
     /// `signs` are those of the sums without open entries, and `changes` what an open entry adds to a sign if it stays;
     /// NaN, and no sign, where several are open. With one there are only two sums, and both are taken as [`vote_by_sum`]
@@ -151,7 +151,7 @@ multiversion! {
                 let (stays, may_stay) = (key >= brackets[i].high, key >= brackets[i].low);
                 least += if stays { delta } else { R::ZERO };
                 most += if may_stay { delta } else { R::ZERO };
-                open += if may_stay & !stays { R::ONE } else { R::ZERO };
+                open += if may_stay & !stays & (delta != R::ZERO) { R::ONE } else { R::ZERO };
             }
             let sign_of = |sum: R| {
                 let positive = if sum > R::ZERO { R::ONE } else { R::ZERO };

@@ -4,9 +4,9 @@
 use std::ops::Range;
 
 use super::level::{Level, multiversion};
-use super::real::Real;
+use super::real::{Key, Real};
 
-/// Elements of one leaf. Tiles begin and end at multiples of it.
+/// Elements of one leaf. Tiles over which sums are taken begin and end at multiples of it.
 pub const LEAF: usize = 1 << 16;
 
 /// The sixteen running sums of a leaf that is under way.
@@ -148,6 +148,17 @@ multiversion! {
 }
 
 multiversion! {
+    /// Whether any entry is infinite or NaN.
+    pub fn any_special<R: Real>(a: &[R]) -> bool {
+        let mut largest = <R::Bits as Key>::ZERO;
+        for a in a {
+            largest = largest.max(a.key());
+        }
+        largest.to_u64() + 1 >= R::NAN_KEY.to_u64()
+    }
+}
+
+multiversion! {
     /// Entries with this key.
     pub fn count_equal<R: Real>(a: &[R], key: R::Bits) -> usize {
         let mut count = 0;
@@ -161,7 +172,6 @@ multiversion! {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::kernels::real::Key;
     use proptest::prelude::*;
 
     /// Any bits at all, and often the numbers that break sums.
@@ -210,6 +220,24 @@ pub(super) mod tests {
             add_products(level, &mut sums, &a, &b);
             assert_eq!(bits(&sums), bits(&expected), "{}", level.name());
         }
+    }
+
+    #[test]
+    fn a_single_special_entry_is_seen() {
+        for (place, value) in
+            (0..70).flat_map(|place| [f32::NAN, -f32::NAN, f32::INFINITY, -f32::INFINITY].map(|x| (place, x)))
+        {
+            let mut x = vec![f32::MAX; 70];
+            for level in Level::available() {
+                assert!(!any_special(level, &x));
+            }
+            x[place] = value;
+            for level in Level::available() {
+                assert!(any_special(level, &x), "{value} at {place}");
+                assert!(any_special(level, &x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>()));
+            }
+        }
+        assert!(!any_special(Level::detect(), &[0.0, -f64::MAX, 5e-324]));
     }
 
     proptest! {

@@ -64,7 +64,7 @@ struct Demand {
     /// Searches for a threshold that go on at the same time.
     searches: u64,
     key_size: u64,
-    /// Keys of the samples that are held at the same time, one of them twice.
+    /// Keys of the samples that are held at the same time.
     sampled: u64,
     /// Whether votes may be counted early.
     votes: bool,
@@ -76,8 +76,8 @@ struct Demand {
     row: u64,
     /// Bytes of the factors of a tensor that is computed while it is read.
     factors: u64,
-    /// Bytes of the rows of left factors, and of their products with a panel, that one tile takes.
-    lefts: u64,
+    /// Bytes of the rows of left factors, and of their products with a panel, that one tile takes in either type.
+    lefts: [u64; 2],
 }
 
 impl Budget {
@@ -113,14 +113,15 @@ impl Budget {
             blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
         let writer = WriterOptions { blocks, ..writer };
         let reading = demand.inputs * tile_elements * demand.input_size;
-        let per_thread = reading + demand.block + demand.lefts;
         // A list is copied once more when it is resolved, and two tensors are under way at the same time.
         let max_listed = (lists / (2 * demand.searches.max(1) * demand.key_size)).min(MAX_LISTED) as usize;
         let held = if demand.votes && lists >= COMPUTED_LISTS { HELD } else { 0 };
         // Samples are gone before anything is listed.
         let lists = (2 * lists * u64::from(demand.searches > 0)).max(demand.sampled * demand.key_size);
-        // Two tensors are under way at the same time, and a thread holds on to what it is using.
+        // Two tensors are under way at the same time, and a thread holds on to what it is using. Its share of votes, a 16th of
+        // those of a tensor, grows by doubling.
         let factor_bytes = demand.factors.saturating_mul(2);
+        let per_thread = reading + demand.block + demand.lefts.iter().sum::<u64>() + held / 16;
         let threads_bytes = threads as u64 * per_thread;
         let rest = FIXED + writer.memory(threads, tile_bytes) as u64 + threads_bytes + lists + held + demand.kept;
         // A plan that was edited may name factors of any size: they do not fit, which is the answer.
@@ -129,7 +130,8 @@ impl Budget {
             threads,
             tile,
             max_listed,
-            max_held: held as usize,
+            // Two tensors are under way at the same time.
+            max_held: (held / 2) as usize,
             block_bytes: writer.block_bytes,
             blocks,
             factor_bytes,
@@ -148,7 +150,7 @@ impl Budget {
 impl Demand {
     fn of(plan: &Plan) -> Self {
         let mut demand = Self { inputs: 1, input_size: 1, output_size: 1, key_size: 4, ..Self::default() };
-        let (mut largest, mut coefficients, mut shared) = (0, 0, 0);
+        let (mut largest, mut coefficients, mut shared, mut searched) = (0, 0, 0, 0);
         for job in &plan.jobs {
             let sizes = job.inputs.iter().map(|input| input.dtype().size() as u64);
             let wide = job.inputs.iter().any(|input| input.dtype() == Dtype::F64);
@@ -171,13 +173,17 @@ impl Demand {
             };
             demand.searches = demand.searches.max(searches);
             let by_model = choice(job, "trim_scope") == Some("model");
+            searched = searched.max(if searches > 0 { job.elements() } else { 0 });
             shared += if searches > 0 && by_model { job.elements() } else { 0 };
             demand.votes |= searches > 0 && choice(job, "zero_vote") == Some("majority");
             demand.key_size = if wide && searches > 0 { 8 } else { demand.key_size };
             let described = || job.inputs.iter().filter_map(Input::description);
             let factors = described().map(Description::factor_bytes).fold(0, u64::saturating_add);
             demand.factors = demand.factors.max(factors);
-            demand.lefts = demand.lefts.max(described().map(left_bytes).max().unwrap_or(0));
+            for described in described() {
+                let lefts = &mut demand.lefts[usize::from(described.dtype == Dtype::F64)];
+                *lefts = left_bytes(described).max(*lefts);
+            }
             largest = largest.max(job.elements());
             demand.kept = demand.kept.max(kept_bytes(job, vectors, real));
             coefficients = coefficients.max(coefficient_bytes(job, vectors, real));
@@ -185,7 +191,10 @@ impl Demand {
         let digests = 16 * largest * demand.output_size / crate::writer::checksum::PIECE as u64;
         // Two tensors are under way at the same time. The last tiles of one before them may still be written.
         demand.kept = 2 * (demand.kept + digests + demand.searches * GRIDS) + coefficients;
-        demand.sampled = if shared > 0 { (demand.inputs + 1) * sample_size(shared) } else { 0 };
+        // Those of all models where they share a trim, and two more of one, on their way to its bracket; otherwise one of
+        // each of two tensors, and a copy.
+        let shared = (demand.inputs + 2) * if shared > 0 { sample_size(shared) } else { 0 };
+        demand.sampled = shared.max(4 * if demand.searches > 0 { sample_size(searched) } else { 0 });
         demand
     }
 }

@@ -10,6 +10,8 @@ use formats::{decode_bf16, decode_e4m3, decode_ieee, encode_bf16, encode_e4m3, e
 
 /// A type that tiles can be loaded into and stored from.
 pub trait Element: Real {
+    /// What it is stored as.
+    const DTYPE: Dtype;
     /// Decodes `bytes`, as many elements as `out` has. Says whether any is infinite or NaN.
     fn load(level: Level, dtype: Dtype, bytes: &[u8], out: &mut [Self]) -> bool;
     /// Decodes `bytes` and takes `base` away from each element. Says whether any difference is infinite or NaN.
@@ -24,6 +26,16 @@ pub trait Element: Real {
     fn merge_stored<const N: usize>(_: Level, _: Dtype, _: &Block<'_, Self, N>, _: &mut [u8]) -> bool {
         false
     }
+}
+
+/// Elements that need no decoding, where they lie; `None` where they do.
+pub fn native<R: Element>(dtype: Dtype, bytes: &[u8]) -> Option<&[R]> {
+    if dtype != R::DTYPE || cfg!(target_endian = "big") {
+        return None;
+    }
+    // SAFETY: every bit pattern is a value of f32 and of f64, the two types that are elements.
+    let (before, elements, behind) = unsafe { bytes.align_to::<R>() };
+    (before.is_empty() && behind.is_empty()).then_some(elements)
 }
 
 /// Bytes of one element of `dtype`, decoded on its own; for counting and for tests.
@@ -52,6 +64,8 @@ pub fn count_overflow<R: Real>(dtype: Dtype, values: &[R], codes: &[u8]) -> u64 
 }
 
 impl Element for f32 {
+    const DTYPE: Dtype = Dtype::F32;
+
     fn load(level: Level, dtype: Dtype, bytes: &[u8], out: &mut [Self]) -> bool {
         match dtype {
             Dtype::F32 => load_f32(level, bytes, out),
@@ -100,6 +114,8 @@ impl Element for f32 {
 const STEP: usize = 256;
 
 impl Element for f64 {
+    const DTYPE: Dtype = Dtype::F64;
+
     fn load(level: Level, dtype: Dtype, bytes: &[u8], out: &mut [Self]) -> bool {
         if dtype == Dtype::F64 {
             return load_f64(level, bytes, out);

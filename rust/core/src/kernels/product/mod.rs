@@ -147,25 +147,22 @@ mod tests {
 
     fn check<R: Panel>(left: &[R], panel: &[R], rows: Range<usize>, columns: Range<usize>) {
         let expected = naive(left, panel, R::WIDTH);
-        let stride = columns.len() + 3;
-        for level in Level::available() {
-            for adds in [false, true] {
-                let mut out = vec![R::ONE; rows.len() * stride];
-                let (rows, columns) = (rows.clone(), columns.clone());
-                let scale = R::of(0.5);
-                R::multiply(
-                    level,
-                    left,
-                    panel,
-                    Target { out: &mut out, stride, rows: rows.clone(), columns: columns.clone(), adds, scale },
-                );
-                for (out, row) in out.chunks(stride).zip(rows) {
-                    let sums = &expected[row * R::WIDTH..][columns.clone()];
-                    let wanted: Vec<R> =
-                        sums.iter().map(|&sum| if adds { R::ONE + scale * sum } else { scale * sum }).collect();
-                    assert_eq!(out[..columns.len()], wanted);
-                    assert!(out[columns.len()..].iter().all(|&x| x == R::ONE));
-                }
+        // What lies between the rows and behind the last one stays as it is.
+        let stride = R::WIDTH + 3;
+        let cases = [(false, 0.5), (true, 0.5), (false, 1.0), (true, 1.0)];
+        for (level, (adds, scale)) in Level::available().into_iter().flat_map(|level| cases.map(|case| (level, case)))
+        {
+            let mut out = vec![R::ONE; ROWS * stride];
+            let (rows, columns, scale) = (rows.clone(), columns.clone(), R::of(scale));
+            let target = Target { out: &mut out, stride, rows: rows.clone(), columns: columns.clone(), adds, scale };
+            R::multiply(level, left, panel, target);
+            for (place, out) in out.chunks(stride).enumerate() {
+                let row = rows.start + place;
+                let sums = if rows.contains(&row) { &expected[row * R::WIDTH..][columns.clone()] } else { &[] };
+                let wanted: Vec<R> =
+                    sums.iter().map(|&sum| if adds { R::ONE + scale * sum } else { scale * sum }).collect();
+                assert_eq!(out[..sums.len()], wanted);
+                assert!(out[sums.len()..].iter().all(|&x| x == R::ONE));
             }
         }
     }
@@ -173,8 +170,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_level_gives_the_bits_of_the_plain_loop(
-            rank in 0usize..9, row in 0usize..ROWS, rows in 1usize..=ROWS, column in 0usize..32, width in 1usize..=32, seed in any::<u32>(),
+            rank in 0usize..9, row in 0usize..ROWS, rows in 1usize..=ROWS, column in 0usize..32, width in 1usize..=32,
+            all in any::<bool>(), seed in any::<u32>(),
         ) {
+            let (row, rows, column, width) = if all { (0, ROWS, 0, PANEL_F32) } else { (row, rows, column, width) };
             let mut state = seed;
             let mut next = || {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -14,7 +14,7 @@ use crate::kernels::product::ROWS;
 use crate::kernels::real::{Key, Real};
 use crate::kernels::select::{Bracket, SLACK, Scan, Stored};
 use crate::methods::operation::{Buffers, Tensor, Tiling};
-use crate::methods::threshold::{Entries, Finder, Threshold, sample_size};
+use crate::methods::threshold::{Entries, Finder, Spread, Threshold, sample_size};
 
 /// Neighbouring entries that are sampled together: as many as a read is worth.
 const RUN: u64 = 512;
@@ -59,7 +59,7 @@ impl<R: Real> Search<R> {
         self.finders().any(Finder::is_open)
     }
 
-    /// The keys that the smallest one to stay lies among.
+    /// What the smallest key to stay is looked for in; it may be as large as `high`, too.
     fn bracket(&self) -> Bracket<R::Bits> {
         if self.keep.is_open() {
             return self.keep.bracket();
@@ -74,8 +74,8 @@ impl<R: Real> Search<R> {
     }
 }
 
-/// Elements of a tile of a tensor. Of one that is computed, as many rows as products are made of together, where they
-/// are no more than `tile`: what is cut goes through its products on both sides of the cut.
+/// Elements of a tile of a tensor. Of one that is computed, rows of its last dimension, as many as go through a product
+/// together, where they are no more than `tile`: what is cut goes through on both sides of the cut.
 fn tile_of(tensor: &Tensor<'_>, tile: u64) -> u64 {
     let rows = tensor.row.max(1) * ROWS as u64;
     if tensor.is_computed() && rows <= tile { tile / rows * rows } else { tile }
@@ -209,13 +209,20 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
             let sample = match self.members.len() {
                 _ if !self.is_sampled() => None,
                 1 => Some(self.keys(0, model, buffers)?),
-                _ => Some(self.sampled.iter().flat_map(|sampled| take::<R>(sampled, model)).collect()),
+                _ => Some(self.collect(model)),
             };
             for finder in search.finders() {
                 finder.set_sample(sample.as_deref(), self.run as usize);
             }
         }
         Ok(())
+    }
+
+    /// What was sampled of one model, in the order of the members.
+    fn collect(&self, model: usize) -> Vec<R::Bits> {
+        let mut keys = Vec::with_capacity(sample_size(self.total()) as usize);
+        self.sampled.iter().for_each(|sampled| keys.append(&mut take::<R>(sampled, model)));
+        keys
     }
 
     fn total(&self) -> u64 {
@@ -231,16 +238,12 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
         if !self.searches[model].is_open() {
             return Ok(Vec::new());
         }
-        let (total, runs) = (self.total(), sample_size(self.total()) / self.run);
+        let spread = Spread { total: self.total(), runs: sample_size(self.total()) / self.run };
         let (start, end) = (self.starts[member], self.starts[member + 1]);
-        let (total_wide, runs_wide) = (u128::from(total), u128::from(runs));
-        // The middle of each of as many equal parts as there are runs, and the first middle from a position on.
-        let middle = |run: u64| (total_wide * (2 * u128::from(run) + 1) / (2 * runs_wide)) as u64;
-        let first =
-            |at: u64| (2 * runs_wide * u128::from(at)).saturating_sub(total_wide).div_ceil(2 * total_wide) as u64;
-        let mut keys = Vec::with_capacity(((first(end) - first(start)) * self.run) as usize);
+        let runs = spread.runs_within(start..end);
+        let mut keys = Vec::with_capacity(((runs.end - runs.start) * self.run) as usize);
         let mut held = start;
-        for place in (first(start)..first(end)).map(middle) {
+        for place in runs.map(|run| spread.middle(run)) {
             let end = (place - start + self.run).min(self.members[member].tensor.elements);
             let range = end.saturating_sub(self.run)..end;
             self.deltas(member, model, range, buffers, &mut |_, x: &[R]| {
@@ -301,7 +304,7 @@ impl<'a, R: Scan + Element> Domain<'a, R> {
 
     /// The votes of a tile, to be counted early; `None` where they have a pass of their own.
     pub fn round(&self) -> Option<Round<R>> {
-        self.early.as_ref().map(|_| Round::new(self.searches.iter().map(Search::bracket).collect()))
+        self.early.as_ref()?.round(self.searches.iter().map(Search::bracket).collect())
     }
 
     pub fn add_votes(&self, round: Round<R>) {

@@ -19,20 +19,20 @@ use crate::methods::operation::Buffers;
 
 /// Working arrays of one block of all models.
 pub struct Workspace<'w, 'a, R: Scan + Element> {
-    operation: &'w TaskVector<'a, R>,
+    pub(super) operation: &'w TaskVector<'a, R>,
     /// Room of one array.
     block: usize,
     /// Elements of the block at hand.
-    len: usize,
-    base: Vec<R>,
+    pub(super) len: usize,
+    pub(super) base: Vec<R>,
     /// One model's deltas behind the other's.
     deltas: Vec<R>,
     votes: Vec<R>,
     divisors: Vec<R>,
-    merged: Vec<R>,
+    pub(super) merged: Vec<R>,
     /// Where a NaN came in, if anything in the block was not finite.
-    nan: Option<Vec<bool>>,
-    counts: Counts,
+    pub(super) nan: Option<Vec<bool>>,
+    pub(super) counts: Counts,
     space: Space<R>,
     /// One model's random numbers behind the other's, where entries are dropped at random straight from what is stored.
     numbers: Vec<u32>,
@@ -81,7 +81,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
     }
 
     /// Reads a range and hands out its blocks as they are stored: what was read, and where in it the block begins.
-    fn each_stored(
+    pub fn each_stored(
         &mut self,
         range: Range<u64>,
         buffers: &mut Buffers,
@@ -106,8 +106,10 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
             let place = (at - first) as usize * size;
             let out = &mut out[place..place + work.len * size];
             if !work.merge_stored(at, tiles, start, out) {
-                work.load(tiles, start);
-                work.merge(at);
+                if !work.merge_lying(at, tiles, start) {
+                    work.load(tiles, start);
+                    work.merge(at);
+                }
                 counts += work.store(out);
             }
             Ok(())
@@ -176,7 +178,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
         Some(Drops::Random(drops))
     }
 
-    fn load(&mut self, tiles: &[&[u8]], start: usize) {
+    pub fn load(&mut self, tiles: &[&[u8]], start: usize) {
         let (level, inputs, len) = (self.operation.level, &self.operation.tensor.inputs, self.len);
         let bytes = |input: usize| {
             let size = inputs[input].dtype.size();
@@ -272,7 +274,7 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
 
     /// What each model brings to the block at `at`, the sign of a vote of zero, and whether sums are divided; `None`
     /// where the models cannot be merged at once.
-    fn voters<const N: usize>(&self, at: u64) -> Option<([Voter<R>; N], R, bool)> {
+    pub(super) fn voters<const N: usize>(&self, at: u64) -> Option<([Voter<R>; N], R, bool)> {
         let (operation, models) = (self.operation, &self.operation.recipe.models);
         let consensus = operation.recipe.consensus?;
         if consensus.aggregate == Aggregate::Max || consensus.vote == Vote::Frequency || models.len() != N {

@@ -3,6 +3,7 @@
 //! ties, dare, della, breadcrumbs, magnitude_prune and task_arithmetic are rows of (drop × consensus × defaults); this is
 //! the one place that carries them out.
 
+mod direct;
 mod domain;
 mod drop;
 mod early;
@@ -158,15 +159,22 @@ impl<'a, R: Scan + Element> TaskVector<'a, R> {
 
     fn scan(&self, range: Range<u64>, buffers: &mut Buffers) -> Result<()> {
         let mut keys = Vec::new();
-        if self.domain.scans_stored(self.member) {
+        if self.domain.scans_stored(self.member) && !self.domain.votes_early() {
             return self.scan_stored(range, buffers, &mut keys);
         }
         let mut round = self.domain.round();
-        Workspace::new(self).each_block(range, buffers, |at, work| {
-            for (model, x) in work.deltas().enumerate() {
+        Workspace::new(self).each_stored(range, buffers, |at, work, tiles, start| {
+            let deltas = match work.lying(tiles, start) {
+                Some(deltas) => deltas,
+                None => {
+                    work.load(tiles, start);
+                    work.deltas().collect()
+                }
+            };
+            for (model, x) in deltas.iter().enumerate() {
                 self.domain.scan(self.member, model, at, x, &mut keys);
             }
-            round.iter_mut().for_each(|round| round.vote(self.level, &work.deltas().collect::<Vec<_>>()));
+            round.iter_mut().for_each(|round| round.vote(self.level, &deltas));
             Ok(())
         })?;
         round.into_iter().for_each(|round| self.domain.add_votes(round));

@@ -1,5 +1,7 @@
 //! From a sample to a bracket that almost surely holds the threshold.
 
+use std::ops::Range;
+
 use crate::kernels::real::Key;
 use crate::kernels::select::Bracket;
 
@@ -9,6 +11,27 @@ pub const MAX_BINS: u64 = 4096;
 /// How many of `total` entries to look at.
 pub fn sample_size(total: u64) -> u64 {
     (total / 128).clamp(1 << 14, 1 << 21).min(total)
+}
+
+/// Runs of a sample, evenly spread over all entries: one in the middle of each of as many equal parts.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread {
+    pub total: u64,
+    pub runs: u64,
+}
+
+impl Spread {
+    /// Where a run lies.
+    pub fn middle(self, run: u64) -> u64 {
+        (u128::from(self.total) * (2 * u128::from(run) + 1) / (2 * u128::from(self.runs))) as u64
+    }
+
+    /// The runs that lie at these positions.
+    pub fn runs_within(self, positions: Range<u64>) -> Range<u64> {
+        let (total, runs) = (u128::from(self.total), u128::from(self.runs));
+        let first = |at: u64| (2 * runs * u128::from(at)).saturating_sub(total).div_ceil(2 * total.max(1)) as u64;
+        first(positions.start)..first(positions.end)
+    }
 }
 
 /// A bracket and how the keys within it are kept.

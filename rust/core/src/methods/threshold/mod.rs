@@ -8,7 +8,7 @@ mod bracket;
 mod finder;
 mod radix;
 
-pub use bracket::sample_size;
+pub use bracket::{Spread, sample_size};
 pub use finder::{Finder, GRIDS};
 
 use crate::error::Result;

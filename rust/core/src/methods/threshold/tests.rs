@@ -135,3 +135,25 @@ fn a_fair_sample_spares_the_second_look() {
         assert!(trimmed.iter().zip(kept).zip(x).all(|((t, kept), x)| if kept { t == x } else { *t == 0.0 }));
     }
 }
+
+proptest! {
+    #[test]
+    fn parts_of_all_entries_share_the_runs_of_a_sample(
+        lengths in prop::collection::vec(prop_oneof![Just(0u64), 1u64..5, 1u64..100_000, Just(1 << 40)], 1..20),
+        runs in 1u64..3000,
+    ) {
+        let total: u64 = lengths.iter().sum();
+        prop_assume!(total > 0);
+        let spread = Spread { total, runs };
+        let (mut start, mut next) = (0, 0);
+        for length in lengths {
+            let within = spread.runs_within(start..start + length);
+            prop_assert_eq!(within.start, next);
+            for run in [within.start, within.end.max(1) - 1].into_iter().filter(|run| within.contains(run)) {
+                prop_assert!((start..start + length).contains(&spread.middle(run)));
+            }
+            (start, next) = (start + length, within.end);
+        }
+        prop_assert_eq!(next, runs);
+    }
+}
