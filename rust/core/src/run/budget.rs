@@ -118,9 +118,9 @@ impl Budget {
         let held = if demand.votes && lists >= COMPUTED_LISTS { HELD } else { 0 };
         // Samples are gone before anything is listed.
         let lists = (2 * lists * u64::from(demand.searches > 0)).max(demand.sampled * demand.key_size);
-        // Two tensors are under way at the same time, and a thread holds on to what it is using. Its share of votes, a 16th of
-        // those of a tensor, grows by doubling.
+        // Two tensors are under way at the same time, and a thread holds on to what it is using.
         let factor_bytes = demand.factors.saturating_mul(2);
+        // A thread's share of votes, a 16th of those of a tensor, grows by doubling.
         let per_thread = reading + demand.block + demand.lefts.iter().sum::<u64>() + held / 16;
         let threads_bytes = threads as u64 * per_thread;
         let rest = FIXED + writer.memory(threads, tile_bytes) as u64 + threads_bytes + lists + held + demand.kept;
@@ -138,9 +138,7 @@ impl Budget {
             peak_bytes: peak,
         }
     }
-}
 
-impl Budget {
     /// How the engine cuts under this budget.
     pub fn settings(&self, level: Level, seed: u64) -> Settings {
         Settings { level, seed, tile: self.tile, max_listed: self.max_listed, max_held: self.max_held }

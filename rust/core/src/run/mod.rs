@@ -145,6 +145,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
 pub fn passes(jobs: &[Job], files: usize) -> Result<Vec<u64>> {
     let (nothing, factors) = (crate::source::Memory(&[]), RunFactors::new(0));
     let sources = Sources { files: vec![&nothing as &dyn Bytes; files], factors: &factors };
+    // With room for votes that are counted early, which spares a pass.
     let settings = Settings { level: Level::SCALAR, seed: 0, tile: 1 << 16, max_listed: 0, max_held: 1 };
     Ok(compile(jobs, &sources, settings)?.iter().map(|work| work.measures() + 1).collect())
 }

@@ -49,6 +49,19 @@ impl<R: Real> Open<R> {
         if entries == 0 { 0 } else { entries + (2 * self.keys.len() + 1) * LIST }
     }
 
+    /// Adds a place whose sign changes by `change` if its open entry stays; NaN where several are open.
+    fn push<const N: usize>(&mut self, x: [R; N], change: f64, brackets: &[Bracket<R::Bits>; N]) {
+        if change.is_nan() {
+            self.several.extend(x);
+            return;
+        }
+        let keys = x.map(Real::key);
+        if let Some(model) = (0..N).find(|&i| is_open(keys[i], brackets[i])) {
+            self.keys[model].push(keys[model]);
+            self.changes[model].push(change as i8);
+        }
+    }
+
     /// What the votes come to if entries from `lows` on stay.
     fn count(&self, lows: &[R::Bits]) -> i64 {
         let alone = self.keys.iter().zip(&self.changes).zip(lows).map(|((keys, changes), low)| {
@@ -127,20 +140,6 @@ impl<R: Real> Round<R> {
 /// Whether it hangs on the threshold that an entry stays; a zero adds nothing either way.
 fn is_open<K: Key>(key: K, bracket: Bracket<K>) -> bool {
     key != K::ZERO && key >= bracket.low && key < bracket.high
-}
-
-impl<R: Real> Open<R> {
-    fn push<const N: usize>(&mut self, x: [R; N], change: f64, brackets: &[Bracket<R::Bits>; N]) {
-        if change.is_nan() {
-            self.several.extend(x);
-            return;
-        }
-        let keys = x.map(Real::key);
-        if let Some(model) = (0..N).find(|&i| is_open(keys[i], brackets[i])) {
-            self.keys[model].push(keys[model]);
-            self.changes[model].push(change as i8);
-        }
-    }
 }
 
 impl<R: Real> EarlyVotes<R> {
