@@ -108,11 +108,29 @@ def test_without_a_terminal_long_work_is_one_line(place, tmp_path, monkeypatch, 
     assert said.count("\n") == 1
 
 
+LATE = """
+import os, sys, time
+from carrick.cli import main
+from carrick.train import checkpoints
+
+load = checkpoints.load_trainable
+
+def late(*arguments):
+    time.sleep(3 * int(os.environ["RANK"]))
+    load(*arguments)
+
+checkpoints.load_trainable = late
+sys.exit(main())
+"""
+
+
 @pytest.mark.slow
 def test_two_processes(place, tmp_path):
-    """Launched on two CPUs: one result, as many rows as both see together."""
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
-    command = [sys.executable, *launcher, "carrick", "train", str(place / "en.yml"), str(tmp_path / "out")]
+    """Launched on two CPUs, of which one lags: one result, as many rows as both see together."""
+    (tmp_path / "late.py").write_text(LATE)
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    carrick = [str(tmp_path / "late.py"), "train", str(place / "en.yml"), str(tmp_path / "out")]
+    command = [sys.executable, *launcher, *carrick]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, "--device", "cpu", "--json"],

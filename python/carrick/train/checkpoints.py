@@ -25,6 +25,7 @@ class TrainableCheckpoints:
 
     model: nn.Module
     state: Any
+    accelerator: Any
     trainable: frozenset[str] = frozenset()
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
@@ -41,6 +42,7 @@ class TrainableCheckpoints:
         load_trainable(self.model if model is None else model, Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
+        self.accelerator.wait_for_everyone()  # the main process deletes the last one, which others may be writing
         load_trainable(self.model, Path(self.state.best_model_checkpoint))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:

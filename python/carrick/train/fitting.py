@@ -154,6 +154,7 @@ def fit(
     clock.begin()
     try:
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        trainer.accelerator.wait_for_everyone()  # what follows moves the folder that the others read
         fitted = _account(trainer, lengths, clock, resumed)
     finally:
         if bar is not None:

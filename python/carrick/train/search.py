@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.errors import CarrickError
 from carrick.train.job import CHECKPOINTS
+from carrick.train.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +58,7 @@ def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
         _point(_at(job, *point, f"point {number + 1} of {len(points)}"), _name(*point), train)
         for number, point in enumerate(points)
     ]
+    Processes(job.device).meet()  # the others read the points that are moved below
     scores = [score(record, grid.select) for record, _ in trained]
     if not any(math.isfinite(value) for value in scores):
         raise CarrickError("no point of the grid has a finite loss; try smaller learning rates")
