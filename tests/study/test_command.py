@@ -53,6 +53,17 @@ def test_a_dry_run_fits_the_screen_and_writes_nothing(
     assert "train-en-0" not in names
 
 
+def test_home_folders_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["study", "run", "languages", "--out", "~/out", "--data", "~/data", "--dry-run"]) == 0
+    captured = capsys.readouterr()
+    assert f"{tmp_path}/data/" in captured.out + captured.err
+    assert main(["study", "report", "languages", "--from", "~/no.json"]) == 2
+    assert f"{tmp_path}/no.json: there is no such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.errors import CarrickError, ConfigError
 from carrick.extras import require
+from carrick.home import absolute, expanded
 from carrick.study.keys import write_json
 from carrick.study.planning import plan
 from carrick.study.registry import Study, find
@@ -106,16 +107,16 @@ def run_study(
     >>> run_study("languages", "out", data="data", jobs=2)  # doctest: +SKIP
     """
     study = find(name)
-    chosen = chosen_recipe(study, None if recipe is None else Path(recipe), quick=quick, seeds=seeds)
+    chosen = chosen_recipe(study, None if recipe is None else expanded(recipe), quick=quick, seeds=seeds)
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}: it must be at least 1")
     if data is None and not quick and not dry_run:
         raise ConfigError(
             f"`{name}` reads data: name its folder (--data DIR), or try --quick, which makes some up"
         )
-    folder = Path(out).absolute()
+    folder = absolute(out)
     store = Store(folder)
-    source = folder / "made-up" if quick else Path("DATA" if data is None else data).absolute()
+    source = folder / "made-up" if quick else absolute("DATA" if data is None else data)
     module = study.load()
     if dry_run:
         return StudyRun(study, folder, plan(module.stages(chosen, source), store))
@@ -167,8 +168,8 @@ def report_study(name: str, results: str | Path | dict[str, Any], out: str | Pat
     """
     require("`carrick study report`", "study", "matplotlib")
     study = find(name)
-    content = results if isinstance(results, dict) else read_results(Path(results), name)
-    return write_report(study.load().report(content), content, Path(out))
+    content = results if isinstance(results, dict) else read_results(expanded(results), name)
+    return write_report(study.load().report(content), content, expanded(out))
 
 
 def read_results(file: Path, name: str) -> dict[str, Any]:
