@@ -20,6 +20,11 @@ BASES = {
 # What adapters are merged on is a difference already; only models need a base to differ from.
 BASES_OF_FACTORS = "required for checkpoints, none for adapters"
 ADAPTERS_ONLY = {"cat"}
+# Where the table of methods says less than a reader has to know.
+BASES_OF_METHODS = {
+    "slerp": "optional: it is the model at `t: 0`; without one, that is the first of two listed",
+    "layer_swap": "optional: it gives config, tokenizer and what `base` names",
+}
 SCOPES = {"model": "model", "global": "all models", "merge": "whole merge"}
 
 
@@ -43,7 +48,9 @@ def _number(value: object) -> str:
 def _base(method: dict[str, Any]) -> str:
     if method["name"] in ADAPTERS_ONLY:
         return "none: it merges adapters only"
-    return BASES_OF_FACTORS if method["family"] == "factored" else BASES[method["base"]]
+    if method["family"] == "factored":
+        return BASES_OF_FACTORS
+    return BASES_OF_METHODS.get(method["name"], BASES[method["base"]])
 
 
 def _range(parameter: dict[str, Any]) -> str:
