@@ -67,7 +67,11 @@ class Comparison:
 
 
 def compare(
-    a: str | Path, b: str | Path, *, progress: Callable[[str, int, int], None] | None = None
+    a: str | Path,
+    b: str | Path,
+    *,
+    download: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
     """Compare two checkpoints.
 
@@ -75,6 +79,8 @@ def compare(
     ----------
     a, b
         Model folders, safetensors files, or Hub ids that are in the local cache.
+    download
+        Fetch a Hub id that is not in the cache.
     progress
         Called before each tensor with its name, the bytes compared so far and the bytes in all.
 
@@ -99,7 +105,7 @@ def compare(
     >>> found.status, found.max_abs, found.mean_abs
     ('differs', 0.5, 0.25)
     """
-    left, right = find(str(a)), find(str(b))
+    left, right = (find(str(one), download=download) for one in (a, b))
     total, done = left.nbytes, 0
     found = []
     for name, tensor in left.tensors.items():

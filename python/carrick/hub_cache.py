@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carrick.errors import FormatError
-from carrick.suggestions import nearest
+from carrick.suggestions import nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +37,7 @@ def nothing_downloaded(what: str, name: str, revision: str | None = None) -> Ite
         if not isinstance(error.__cause__, LocalEntryNotFoundError):
             raise
         option = "" if revision is None else f" --revision {revision}"
-        parent = Path(name).parent
-        beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
         raise FormatError(
             f"{what}: `{name}` is neither a folder here nor in the Hugging Face cache; give a folder, or fetch it "
-            f"first with `hf download {name}{option}`{nearest(Path(name).name, beside)}"
+            f"first with `hf download {name}{option}`{nearest_file(Path(name))}"
         ) from None

@@ -96,8 +96,15 @@ class Inspection:
         return {**asdict(self), "elements": self.elements, "nbytes": self.nbytes}
 
 
-def inspect(path: str | Path) -> Inspection:
+def inspect(path: str | Path, *, download: bool = False) -> Inspection:
     """Describe a model folder, a safetensors file, or a Hub id that is in the local cache.
+
+    Parameters
+    ----------
+    path
+        What is described.
+    download
+        Fetch a Hub id that is not in the cache.
 
     Raises
     ------
@@ -113,7 +120,7 @@ def inspect(path: str | Path) -> Inspection:
     >>> found.elements, found.nbytes, found.by_dtype[0].label
     (6, 24, 'F32')
     """
-    checkpoint = find(str(path))
+    checkpoint = find(str(path), download=download)
     files = [record.path.replace("\\", "/").rsplit("/", 1)[-1] for record in checkpoint.files]
     return Inspection(
         name=str(path),

@@ -62,7 +62,8 @@ def parse_size(text: str | int, what: str = "size") -> int:
     number, unit = match.groups() if match else ("", "")
     scale = UNITS.get((unit or "b").lower())
     if match is None or scale is None:
-        hint = f"; did you mean {number}{unit}B or {number}{unit}iB" if f"{unit}b".lower() in UNITS else ""
+        half = number and f"{unit}b".lower() in UNITS
+        hint = f"; did you mean {number}{unit}B or {number}{unit}iB?" if half else ""
         raise ConfigError(f"{what} {text!r} is no size: write it like 512MiB, 5GB or a number of bytes{hint}")
     nbytes = int(number) * scale if number.isdigit() else int(float(number) * scale)
     if nbytes < 1:

@@ -190,7 +190,7 @@ def test_incomplete_loose_shards(tmp_path: Path) -> None:
 
 def test_misspelt_path_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path / "llama", one("w"))
-    with pytest.raises(FormatError, match=r"did you mean .*llama\?"):
+    with pytest.raises(FormatError, match=r"did you mean .*llama`\?"):
         find(str(tmp_path / "lama"))
 
 

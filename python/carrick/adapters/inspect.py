@@ -95,7 +95,9 @@ class AdapterInspection:
         return asdict(self)
 
 
-def inspect(path: str | Path, *, name: str | None = None, revision: str | None = None) -> AdapterInspection:
+def inspect(
+    path: str | Path, *, name: str | None = None, revision: str | None = None, download: bool = False
+) -> AdapterInspection:
     """Describe an adapter.
 
     Parameters are those of `carrick.adapters.read`.
@@ -113,7 +115,7 @@ def inspect(path: str | Path, *, name: str | None = None, revision: str | None =
     >>> group.type, group.modules, group.rank, group.scale, group.shape
     ('q', 1, 1, 2.0, (2, 3))
     """
-    adapter = read_adapter(path, name=name, revision=revision)
+    adapter = read_adapter(path, name=name, revision=revision, download=download)
     config, stored = adapter.config, adapter.checkpoint.tensors.values()
     return AdapterInspection(
         name=str(path) if name is None else f"{path} ({name})",

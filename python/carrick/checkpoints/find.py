@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 from typing import NamedTuple
 
 from carrick.checkpoints.checkpoint import Checkpoint, read_checkpoint
 from carrick.errors import FormatError
+from carrick.suggestions import nearest_file
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -69,7 +69,7 @@ def find_path(
             )
         return path.absolute(), None
     if not _HUB_ID.fullmatch(ref):
-        raise FormatError(f"{ref}: no such file or folder{_suggestion(Path(ref).expanduser())}")
+        raise FormatError(f"{ref}: {_why_not_there(ref)}")
     folder = _snapshot(ref, revision, files, download=download)
     return folder, folder.name
 
@@ -89,13 +89,14 @@ def existing_path(ref: str) -> Path | None:
         raise FormatError(f"{ref}: cannot be looked for ({error}); check the name") from None
 
 
-def _suggestion(path: Path) -> str:
-    parent = path.parent
-    if not parent.is_dir():
-        return ""
-    names = [p.name for p in parent.iterdir()]
-    nearest = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {parent / nearest[0]}?" if nearest else ""
+def _why_not_there(ref: str) -> str:
+    base, *adapters = ref.split("+")
+    if adapters and existing_path(base) is not None:
+        return (
+            "names a model with adapters on it, which merges, `similarity` and `evaluate` take; give one of both here, "
+            f"or write the model first: `carrick adapters apply {' '.join([base, *adapters])} -o OUT`"
+        )
+    return f"no such file or folder{nearest_file(Path(ref).expanduser(), whole=True)}"
 
 
 def _snapshot(repo: str, revision: str | None, files: HubFiles, *, download: bool) -> Path:
@@ -117,8 +118,8 @@ def _snapshot(repo: str, revision: str | None, files: HubFiles, *, download: boo
         if download:
             raise FormatError(f"{repo}{at}: cannot be downloaded ({_first_line(error)})") from error
         raise FormatError(
-            f"{repo}{at}: neither a local folder{_suggestion(Path(repo))} nor in the Hugging Face cache; "
-            "allow the download with --download (download=True), or fetch it first with `hf download`"
+            f"{repo}{at}: neither a local folder nor in the Hugging Face cache; allow the download with "
+            f"--download (download=True), or fetch it first with `hf download`{nearest_file(Path(repo), whole=True)}"
         ) from error
     except (HfHubHTTPError, HFValidationError) as error:
         raise FormatError(f"{repo}{at}: cannot be downloaded ({_first_line(error)})") from error

@@ -152,8 +152,9 @@ def _why_nothing(folder: Path) -> str:
     names = sorted(p.name for p in folder.iterdir())
     if any(n.startswith("adapter_model") or n == "adapter_config.json" for n in names):
         return (
-            f"{folder}: holds an adapter, not a whole model; put it on its base (`base+{folder.name}`), or merge "
-            "adapters alone (`carrick adapters merge`)"
+            f"{folder}: holds an adapter, not a whole model; `carrick adapters inspect` shows it, "
+            f"`carrick adapters merge` merges it with others, and merges of models take it on its base "
+            f"(`base+{folder.name}`)"
         )
     if pickles := [n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))]:
         return (

@@ -19,6 +19,9 @@ def compare(
     a: Annotated[str, typer.Argument(help="A model folder, a safetensors file, or a Hub id in the cache.")],
     b: Annotated[str, typer.Argument(help="What it is compared with.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor, equal ones too.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Compare two checkpoints tensor by tensor.
@@ -29,7 +32,9 @@ def compare(
     from carrick.compare import compare as look  # noqa: PLC0415
 
     with ByteProgress("compare") as bar:
-        found = look(a, b, progress=lambda name, done, total: bar.update(done, total, name))
+        found = look(
+            a, b, download=download, progress=lambda name, done, total: bar.update(done, total, name)
+        )
     if as_json:
         say_json(found.to_dict())
     else:

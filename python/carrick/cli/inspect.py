@@ -17,6 +17,9 @@ def inspect(
         str, typer.Argument(help="A model folder, a safetensors file, or a Hub id in the cache.")
     ],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch a model from the Hub that is not in the local cache.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a checkpoint holds.
@@ -25,7 +28,7 @@ def inspect(
     """
     from carrick.inspect import inspect as look  # noqa: PLC0415
 
-    found = look(path)
+    found = look(path, download=download)
     notes(found.notes)
     if as_json:
         say_json(found.to_dict())

@@ -28,7 +28,7 @@ from carrick.config.stages import in_order
 from carrick.config.swap import read_layer_swap, read_roles
 from carrick.config.tree import MapNode, Node, as_choice, as_count, as_map, as_text, shown
 from carrick.config.yaml_text import read_text
-from carrick.suggestions import nearest, nearest_name
+from carrick.suggestions import nearest, nearest_file, nearest_name
 
 if TYPE_CHECKING:
     from carrick.methods import Method
@@ -88,8 +88,7 @@ def _read_file(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise where.error(f"there is no such file{nearest(path.name, beside)}") from None
+        raise where.error(f"there is no such file{nearest_file(path)}") from None
     except UnicodeDecodeError as error:
         raise where.error(f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 

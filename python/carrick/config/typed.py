@@ -12,7 +12,7 @@ from carrick.config.location import Location
 from carrick.config.objects import plain, read_object
 from carrick.config.tree import ListNode, MapNode, Node, as_map, shown
 from carrick.config.yaml_text import read_text
-from carrick.suggestions import nearest
+from carrick.suggestions import nearest, nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,8 +81,7 @@ def _text(path: Path, where: Location) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise where.error(f"there is no such file{nearest(path.name, beside)}") from None
+        raise where.error(f"there is no such file{nearest_file(path)}") from None
     except UnicodeDecodeError as error:
         raise where.error(f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 

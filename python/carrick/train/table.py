@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.row_text import BEYOND
-from carrick.suggestions import nearest
+from carrick.suggestions import nearest, nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,8 +83,7 @@ def _read_file(source: Source) -> Table:
     if not path.is_file():
         if path.is_dir():
             raise where.error("this is a folder; give a file")
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise where.error("there is no such file" + nearest(path.name, beside))
+        raise where.error("there is no such file" + nearest_file(path))
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise where.error(

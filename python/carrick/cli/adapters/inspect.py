@@ -17,6 +17,9 @@ def inspect(
     name: Annotated[
         str | None, typer.Option("--name", help="Which one, where a folder holds several adapters.")
     ] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch an adapter from the Hub that is not in the local cache.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what an adapter holds.
@@ -25,7 +28,7 @@ def inspect(
     """
     from carrick.adapters.inspect import inspect as look  # noqa: PLC0415
 
-    found = look(path, name=name)
+    found = look(path, name=name, download=download)
     notes(found.notes)
     if as_json:
         say_json(found.to_dict())

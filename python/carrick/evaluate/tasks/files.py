@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from carrick.config.location import Location
 from carrick.errors import ConfigError
 from carrick.row_text import BEYOND, as_row_text
-from carrick.suggestions import nearest
+from carrick.suggestions import nearest, nearest_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,8 +28,7 @@ def text_lines(path: Path) -> list[str]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ConfigError(f"there is no such file{nearest(path.name, beside)}", file=str(path)) from None
+        raise ConfigError(f"there is no such file{nearest_file(path)}", file=str(path)) from None
     except IsADirectoryError:
         raise ConfigError("this is a folder where a file should be", file=str(path)) from None
     except UnicodeDecodeError as error:
