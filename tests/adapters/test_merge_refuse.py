@@ -308,6 +308,31 @@ def test_a_base_or_a_folder_of_inputs_is_no_output(pair, tmp_path, capfd):
     stays(tmp_path, *pair)
 
 
+def test_the_base_that_adapters_name_is_no_output(pair, tmp_path, capfd, monkeypatch):
+    """With --force, too: a merge reads nothing of it, but the adapters need it, and the merged one as well."""
+    weights = {f"{path}.weight": np.ones(shape, np.float32) for path, shape in SHAPES.items()}
+    base, other = (write_model(tmp_path / name, weights) for name in ("models/base", "other"))
+    configure(pair[1], base_model_name_or_path="models/base")
+    (tmp_path / "models" / "config.json").write_text("{}")
+    (tmp_path / "c.yml").write_text(
+        "merge_method: linear\nmodels: [{model: first}, {model: second}]\nparameters: {weight: 1}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for command in (
+        ["adapters", "merge", *map(str, pair), "-o"],
+        ["adapters", "apply", str(other), str(pair[1]), "-o"],
+        ["merge", "c.yml"],
+    ):
+        for out in (base, base.parent):
+            assert main([*command, str(out), "--force"]) == 2
+            err = capfd.readouterr().err
+            assert f"error: {out}: " in err, err
+            assert "choose another folder" in err
+            assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert main(["adapters", "merge", *map(str, pair), "-o", str(base / "merged")]) == 0
+
+
 def test_different_bases_are_noted(tmp_path, capfd):
     folders = []
     for seed, base in enumerate(("org/Llama-1B", "org/Qwen-1B")):

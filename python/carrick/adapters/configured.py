@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.adapters.adapter import Adapter, read_adapter
 from carrick.adapters.folder import CONFIG
-from carrick.adapters.merging.place import places_of
 from carrick.adapters.merging.plan import AdapterPlan, plan_document
 from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.checkpoints.find import ADAPTER, existing_path, find_path
@@ -24,7 +23,7 @@ from carrick.errors import ConfigError, FormatError
 from carrick.held_folder import intermediates_folder
 from carrick.intermediates import Intermediates
 from carrick.output_folder import check_replaceable, put_in_place
-from carrick.plan.output import check_room
+from carrick.plan.output import check_room, places_of
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:

@@ -85,6 +85,7 @@ def _adapter(applied: AppliedAdapter) -> dict[str, Any]:
         "ref": adapter.ref,
         "folder": str(adapter.folder),
         "revision": adapter.revision,
+        "base": adapter.config.base_model_name_or_path,
         "weight": applied.weight,
         "modules": len(adapter.modules),
         "rank": max((module.rank for module in adapter.modules.values()), default=None),

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from carrick.errors import PlanError
+from carrick.checkpoints.find import existing_path
+from carrick.errors import FormatError, PlanError
 from carrick.held_folder import intermediates_folder, partial_folder
 
 if TYPE_CHECKING:
@@ -35,6 +36,44 @@ def check_output(out: Path, folders: Iterable[Path], files: Iterable[Path]) -> N
     PlanError
         Names the input.
     """
+    folders, files = list(folders), list(files)
+    for place in (out, partial_folder(out)):  # what stands in either goes
+        _check_place(place, folders, files)
+
+
+def check_named_inputs(out: Path, refs: Iterable[str]) -> None:
+    """Refuse an output folder that would take away what a request names as an input.
+
+    Parameters
+    ----------
+    out
+        The folder to be made or replaced.
+    refs
+        Folders, files and Hub ids, as they were written; what is not on disk by that name is passed over.
+
+    Raises
+    ------
+    PlanError
+        Names the input.
+    """
+    places = places_of(refs)
+    check_output(out, places, places)
+
+
+def places_of(refs: Iterable[str]) -> list[Path]:
+    """Return those of the references at which something lies; Hub ids and mistakes are none of them."""
+    found = []
+    for ref in refs:
+        try:
+            place = existing_path(ref)
+        except FormatError:  # what is wrong with it is said where it is read
+            continue
+        if place is not None:
+            found.append(place)
+    return found
+
+
+def _check_place(out: Path, folders: Iterable[Path], files: Iterable[Path]) -> None:
     target = out.resolve()
     for folder in folders:
         source = folder.resolve()
@@ -43,13 +82,17 @@ def check_output(out: Path, folders: Iterable[Path], files: Iterable[Path]) -> N
         if source in target.parents:
             raise PlanError(f"{out}: lies in the input folder {folder}; choose a folder outside it")
     for path in files:
-        # The name in the folder and the file it links to: replacing either's folder would take the input
-        # away.
-        for source in (path.absolute(), path.resolve()):
-            if target == source or target in source.parents:
-                raise PlanError(
-                    f"{out}: the input {path} lies in it and would be replaced; choose another folder"
-                )
+        if would_take(out, path):
+            raise PlanError(
+                f"{out}: the input {path} lies in it and would be replaced; choose another folder"
+            )
+
+
+def would_take(out: Path, path: Path) -> bool:
+    """Say whether a file or folder goes when something else takes the place of an output."""
+    target = out.resolve()
+    # The name in the folder and the file it links to: replacing either's folder would take it away.
+    return any(target == place or target in place.parents for place in (path.absolute(), path.resolve()))
 
 
 def check_room(out: Path, nbytes: int) -> None:
@@ -115,7 +158,10 @@ def _inputs(models: Iterable[Mapping[str, Any]], plan: Plan) -> tuple[list[Path]
     for model in models:
         files += [Path(plan.files[number].path) for number in model["files"]]
         folders += [Path(model["folder"])] if model.get("is_folder") else []
-        folders += [Path(adapter["folder"]) for adapter in model.get("adapters", [])]
+        adapters = model.get("adapters", [])
+        folders += [Path(adapter["folder"]) for adapter in adapters]
+        # Not read here, but needed by whoever uses the adapter on its own.
+        files += places_of(adapter["base"] for adapter in adapters if adapter.get("base"))
     tokenizer = plan.meta.get("tokenizer", {})
     folders += [Path(tokenizer["folder"])] if tokenizer.get("is_folder") else []
     files += [Path(path) for path in tokenizer.get("files", [])]

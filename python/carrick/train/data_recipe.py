@@ -62,6 +62,11 @@ class Source(Recipe):
         """What messages and records call it."""
         return self.file if self.file is not None else f"{self.dataset}[{self.split}]"
 
+    @property
+    def ref(self) -> str:
+        """The file or data set that it reads."""
+        return self.file or self.dataset or ""
+
     def located(self, folder: Path) -> Source:
         """Return the source with its file taken from ``folder``."""
         if self.file is None:
@@ -109,6 +114,16 @@ class Data(Recipe):
         if self.train == [] or self.validation == []:
             raise ValueError("`data` has an empty list of sources; name at least one")
         return self
+
+    @property
+    def refs(self) -> list[str]:
+        """The files and data sets that it reads."""
+        validation = (
+            [] if self.validation is None or isinstance(self.validation, Fraction) else self.validation
+        )
+        parts = (self.train, validation)
+        sources = [one for part in parts for one in (part if isinstance(part, list) else [part])]
+        return [source.ref for source in sources]
 
     def located(self, folder: Path) -> Data:
         """Return the block with its files taken from ``folder``."""

@@ -212,6 +212,14 @@ class TrainRecipe(Recipe):
             return []
         return [self.task_adapter] if isinstance(self.task_adapter, str) else self.task_adapter
 
+    @property
+    def inputs(self) -> list[str]:
+        """The models, adapters, head, files and data sets that it reads, as they are written."""
+        blocks = [self.data] if self.sources is None else [self.sources.task, self.sources.language]
+        models = [self.base, self.head, *self.task_adapters, self.language_adapter, *(self.adapters or [])]
+        rows = [ref for block in blocks if block is not None for ref in block.refs]
+        return [*(ref for ref in models if ref is not None), *rows]
+
     def located(self, folder: Path) -> TrainRecipe:
         """Return the recipe with the paths in it taken from ``folder``, which is where the recipe lies."""
 

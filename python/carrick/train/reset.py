@@ -19,6 +19,7 @@ from carrick.home import absolute, expanded
 from carrick.merge import merge
 from carrick.output_folder import check_replaceable
 from carrick.partial import PartialFolder
+from carrick.plan.output import check_named_inputs
 from carrick.train.partition import Sides, described, trained_side
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def _reset_adapter(
     if not kept:
         raise ConfigError(f"{described(partition)}: {tuned} has no module there; nothing would be left of it")
     check_replaceable(out, force=force)
+    check_named_inputs(out, [str(base), str(tuned)])
     with PartialFolder(out) as partial:
         _write(adapter, kept, partial.path)
         partial.prepare_commit({WEIGHTS, CONFIG})

@@ -13,6 +13,7 @@ from carrick import _core
 from carrick.extras import require
 from carrick.home import absolute
 from carrick.output_folder import check_replaceable
+from carrick.plan.output import check_named_inputs
 from carrick.train.job import CHECKPOINTS
 
 if TYPE_CHECKING:
@@ -109,8 +110,10 @@ def train(
     target = absolute(out)
     check_replaceable(target, force=force)
     written, folder = load_recipe(recipe)
+    located = written.located(folder)
+    check_named_inputs(target, located.inputs)
     with quiet_libraries():
-        job = prepare(written.located(folder), target, device, progress=progress)
+        job = prepare(located, target, device, progress=progress)
         method = import_module(METHODS[written.method])
         method.check(job)
         job = leave_out_cut(job)

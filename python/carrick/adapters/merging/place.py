@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrick.checkpoints.find import existing_path
-from carrick.errors import FormatError
-from carrick.plan.output import check_output
+from carrick.errors import PlanError
+from carrick.plan.output import check_output, places_of, would_take
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from carrick.adapters.adapter import Adapter
     from carrick.adapters.merging.lineup import AdapterLineup
     from carrick.config import Document
 
@@ -31,29 +31,29 @@ def check_place(out: Path, document: Document, lineup: AdapterLineup, made: Coll
     Raises
     ------
     PlanError
-        Names the input.
+        Names the input, or the adapter whose base it is.
     """
     target = out.resolve()
     adapters = [one for one in lineup.adapters if one.ref not in made and one.folder.resolve() != target]
     base = _places_of_base(document)
     files = [Path(file.path) for adapter in adapters for file in adapter.files]
     check_output(out, [*(adapter.folder for adapter in adapters), *base], [*files, *base])
+    for adapter in lineup.adapters:
+        _check_trained_on(out, adapter)
+
+
+def _check_trained_on(out: Path, adapter: Adapter) -> None:
+    """Refuse to replace the base that an adapter names; a merge does not read it, but who uses the result does."""
+    name = adapter.config.base_model_name_or_path
+    for base in places_of([name] if name else []):
+        if would_take(out, base):
+            raise PlanError(
+                f"{out}: the base of {adapter.ref} lies there (`base_model_name_or_path` is {name}) and would be "
+                "replaced; choose another folder"
+            )
 
 
 def _places_of_base(document: Document) -> list[Path]:
     """Where the base lies on disk, and adapters on it; it is named even where nothing of it is read."""
     base = document.base_model
     return [] if base is None else places_of([base.path, *(adapter.path for adapter in base.adapters)])
-
-
-def places_of(paths: list[str]) -> list[Path]:
-    """Return those of the paths at which something lies; Hub ids and mistakes are none of them."""
-    found = []
-    for path in paths:
-        try:
-            place = existing_path(path)
-        except FormatError:  # what is wrong with it is said where it is read
-            continue
-        if place is not None:
-            found.append(place)
-    return found
