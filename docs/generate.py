@@ -8,23 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from carrick import _core
+from carrick import methods as table
 
 PAGE = Path(__file__).resolve().parent / "methods.md"
 BEGIN = "<!-- generated from the table of methods by `make docs`: begin -->"
 END = "<!-- generated: end -->"
-BASES = {
-    "required": "required",
-    "optional": "optional: with one, task vectors are merged",
-    "unused": "none; it only gives config and tokenizer",
-}
-# What adapters are merged on is a difference already; only models need a base to differ from.
-BASES_OF_FACTORS = "required for checkpoints, none for adapters"
-ADAPTERS_ONLY = {"cat"}
-# Where the table of methods says less than a reader has to know.
-BASES_OF_METHODS = {
-    "slerp": "optional: it is the model at `t: 0`; without one, that is the first of two listed",
-    "layer_swap": "optional: it gives config, tokenizer and what `base` names",
-}
 SCOPES = {"model": "model", "global": "all models", "merge": "whole merge"}
 
 
@@ -46,11 +34,7 @@ def _number(value: object) -> str:
 
 
 def _base(method: dict[str, Any]) -> str:
-    if method["name"] in ADAPTERS_ONLY:
-        return "none: it merges adapters only"
-    if method["family"] == "factored":
-        return BASES_OF_FACTORS
-    return BASES_OF_METHODS.get(method["name"], BASES[method["base"]])
+    return table.get(method["name"]).base_rule
 
 
 def _range(parameter: dict[str, Any]) -> str:
@@ -74,7 +58,7 @@ def overview(methods: list[dict[str, Any]]) -> list[str]:
     """Return the table of all methods."""
     lines = ["| method | what it does | base | models |", "|---|---|---|---|"]
     for method in methods:
-        base = _base(method).split(";")[0].split(":")[0]
+        base = _base(method).partition(":")[0]
         name = method["name"]
         lines.append(f"| [`{name}`](#{name}) | {method['summary']} | {base} | {_models(method)} |")
     return lines

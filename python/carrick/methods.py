@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 Value = bool | float | str
 """A parameter's value once it is resolved: choices are text."""
 
+_BASES = {
+    "required": "required",
+    "optional": "optional: with one, task vectors are merged",
+    "unused": "none: it only gives config and tokenizer",
+}
+# Where the table of methods says less than a reader has to know.
+_BASES_OF_METHODS = {
+    "slerp": "optional: it is the model at `t: 0`; without one, that is the first of two listed",
+    "layer_swap": "optional: it gives config, tokenizer and what `base` names",
+    "cat": "none: it merges adapters only",
+}
+# What adapters are merged on is a difference already; only models need a base to differ from.
+_BASES_OF_FACTORS = "required for checkpoints, none for adapters"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
@@ -82,6 +96,12 @@ class Method:
     parameters: tuple[Parameter, ...]
     variants: tuple[Variant, ...]
     ignored: tuple[str, ...]
+
+    @property
+    def base_rule(self) -> str:
+        """Whether there has to be a base, in words; what follows a colon says what it is for."""
+        otherwise = _BASES_OF_FACTORS if self.family == "factored" else _BASES[self.base]
+        return _BASES_OF_METHODS.get(self.name, otherwise)
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter of that name, or None."""

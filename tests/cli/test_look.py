@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import jsonschema
 import numpy as np
@@ -148,10 +150,28 @@ def test_methods_are_listed(carrick):
     assert narrow(answer.out)
 
 
+def test_what_methods_do_is_not_cut(carrick):
+    said = " ".join(carrick("methods").out.split())
+    assert "…" not in said
+    assert "one vector; nearly parallel tensors are interpolated linearly." in said
+
+
+def test_the_list_and_the_page_agree_on_the_base(carrick):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+    listed = carrick("methods").out.splitlines()
+    for row in carrick("methods", "--json").json:
+        written = re.search(rf"^\| \[`{row['name']}`\].*\| ([^|]*) \| [^|]* \|$", page, re.MULTILINE)[1]
+        at = next(number for number, line in enumerate(listed) if line.split()[0] == row["name"])
+        below = listed[at + 1] if at + 1 < len(listed) and listed[at + 1].startswith(" ") else ""
+        assert f"{listed[at][23:37].strip()} {below[23:37].strip()}".strip() == written.partition(",")[0]
+        assert f"\nbase     {written}" in carrick("methods", row["name"]).out
+
+
 def test_every_method_is_explained(carrick):
     for row in carrick("methods", "--json").json:
         answer = carrick("methods", row["name"])
         assert answer.code == 0
+        assert narrow(answer.out)
         assert row["source"] in answer.out
         assert all(parameter["name"] in answer.out for parameter in row["parameters"])
         assert carrick("methods", row["name"], "--json").json == row

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def here(tmp_path, models, monkeypatch):
     """The folder of the models, without a cache of the Hub."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(models.root)
     return models.root
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from carrick.cli import progress as progress_module
-from carrick.cli.output import table
+from carrick.cli.output import fields, table
 from carrick.cli.progress import ByteProgress
 from carrick.errors import ConfigError, PlanError
 from carrick.memory import SMALLEST_BUDGET, budget, container_limit, format_size, parse_size
@@ -108,6 +108,22 @@ def test_tables_are_narrow_and_aligned():
     assert {len(line) for line in lines} == {100}
     assert lines[1].endswith("   1")
     assert "…" in lines[1]
+
+
+def test_sentences_in_tables_are_wrapped_and_names_are_cut():
+    words = "every word of a sentence that is read stays there " * 3
+    lines = table(["name", "what it is", "size"], [["x" * 90, words, "1"]], numbers=[2], sentence=1)
+    assert max(map(len, lines)) <= 100
+    assert lines[1].split()[0].count("…") == 1
+    said = [word for line in lines[1:] for word in line.split()][1:]
+    said.remove("1")
+    assert said == words.split()
+
+
+def test_fields_are_wrapped():
+    lines = fields([("a", "word " * 40), ("name", "x")])
+    assert max(map(len, lines)) <= 100
+    assert [line[:6] for line in lines] == ["a     ", "      ", "      ", "name  "]
 
 
 def test_partial_folder_is_for_one_run(tmp_path):

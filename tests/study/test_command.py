@@ -64,6 +64,14 @@ def test_home_folders_are_known(
     assert f"{tmp_path}/no.json: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["list"], ["run", "lsm", "--dry-run"], ["run", "xlt", "--dry-run"]])
+def test_sentences_are_wrapped_and_not_cut(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert max(len(line) for line in printed.splitlines()) <= 100
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

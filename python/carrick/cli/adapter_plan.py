@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from carrick.cli.output import WIDTH, count, fields, notes, say, shorten, table
+from carrick.cli.output import count, fields, notes, say, shorten, table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 12
 _BY_MODULE = "by module"
-# The width, less the names of the facts.
-_WRAPPED = WIDTH - 14
 # The width of a tensor's name, of which two stand on a line.
 _NAME = 36
 
@@ -81,7 +78,7 @@ def _facts(plan: AdapterPlan, out: Path | None) -> list[tuple[str, str]]:
     pairs.append(("method", f"{plan.method}{variant}{where}"))
     if plan.options:
         listed = ", ".join(f"{name} {_shown(value)}" for name, value in plan.options.items())
-        pairs += [("" if line else "options", text) for line, text in enumerate(wrap(listed, _WRAPPED))]
+        pairs.append(("options", listed))
     if plan.rank is not None or plan.energy is not None:
         pairs.append(("cut", f"rank {plan.rank}" if plan.rank is not None else f"{plan.energy:g} of Σσ²"))
     pairs.append(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from carrick.cli.output import WIDTH, fields, say, say_json, table
+from carrick.cli.output import fields, say, say_json, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ def methods(
         return
     if name not in everything:
         raise ConfigError(
-            f"there is no method {name!r}{nearest(name, everything)}; `carrick methods` lists them"
+            f"there is no method {name!r}{nearest(name, everything) or '; `carrick methods` lists them'}"
         )
     if as_json:
         say_json(asdict(everything[name]))
@@ -45,13 +45,15 @@ def methods(
 
 
 def _list(everything: Mapping[str, Method]) -> None:
-    rows = []
-    for method in everything.values():
-        first, *rest = _wrap(method.summary, "", WIDTH - 40)
-        rows.append([method.name, method.base, _models(method), first])
-        rows += [["", "", "", line] for line in rest]
-    for line in table(["method", "base", "models", "what it does"], rows):
+    rows = [[method.name, _base(method), _models(method), method.summary] for method in everything.values()]
+    for line in table(["method", "base", "models", "what it does"], rows, sentence=3):
         say(line)
+
+
+def _base(method: Method) -> str:
+    """Whether there has to be a base, in two lines where it depends."""
+    rule = method.base_rule.partition(":")[0].partition(",")[0]
+    return rule.replace(" for ", " for\n")
 
 
 def _models(method: Method) -> str:
@@ -65,13 +67,13 @@ def _models(method: Method) -> str:
 def _explain(method: Method) -> None:
     say(f"{method.name}: {method.title}")
     say()
-    for line in _wrap(method.summary, ""):
+    for line in wrapped(_plain_text(method.summary)):
         say(line)
     say()
     pairs = [
         ("formula", method.formula),
         ("source", method.source),
-        ("base", method.base),
+        ("base", _plain_text(method.base_rule)),
         ("models", f"{_models(method)}, the base not counted"),
         ("passes", method.passes),
     ]
@@ -84,8 +86,9 @@ def _explain(method: Method) -> None:
             say()
             say(title)
         for head, doc in entries:
-            say(f"  {head}")
-            for line in _wrap(doc, "      "):
+            for line in wrapped(head, "  "):
+                say(line)
+            for line in wrapped(doc, "      "):
                 say(line)
 
 
@@ -93,10 +96,10 @@ def _parameters(method: Method) -> list[tuple[str, str]]:
     reach = {"model": "per model", "global": "one for all models", "merge": "one for the merge"}
     return [
         (
-            f"{p.name} ({reach[p.scope]}; {p.span.replace('`', '')}; "
+            f"{p.name} ({reach[p.scope]}; {_plain_text(p.span)}; "
             + ("required" if p.required else f"default {_plain(p.default)}")
             + ")",
-            p.doc.replace("`", ""),
+            _plain_text(p.doc),
         )
         for p in method.parameters
     ]
@@ -118,7 +121,5 @@ def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _wrap(text: str, indent: str, width: int = WIDTH) -> list[str]:
-    from textwrap import wrap  # noqa: PLC0415
-
-    return wrap(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+def _plain_text(text: str) -> str:
+    return text.replace("`", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 WIDTH = 100
 _GAP = "  "
 _ELLIPSIS = "…"
+_LEAST = 8
+_LEAST_SENTENCE = 16
 
 
 def say(text: str = "") -> None:
@@ -35,7 +38,12 @@ def notes(texts: Iterable[str]) -> None:
         note(text)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Iterable[int] = ()) -> list[str]:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    numbers: Iterable[int] = (),
+    sentence: int | None = None,
+) -> list[str]:
     """Lines of an aligned table that fits the width.
 
     Parameters
@@ -43,9 +51,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Iterable[
     head
         Titles of the columns.
     rows
-        Cells; the widest column of text gives way when a line would be too long.
+        Cells, of several lines where they hold newlines. The widest column of text gives way when a line would be
+        too long: names are cut in the middle.
     numbers
         Columns that are aligned to the right.
+    sentence
+        The column that gives way first, by being wrapped.
 
     Examples
     --------
@@ -56,21 +67,57 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: Iterable[
     long   2 B
     """
     right = set(numbers)
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    excess = sum(widths) + len(_GAP) * (len(widths) - 1) - WIDTH
-    if excess > 0:
-        texts = [column for column in range(len(head)) if column not in right] or [0]
-        widest = max(texts, key=lambda column: widths[column])
-        widths[widest] = max(widths[widest] - excess, len(head[widest]), 8)
+    widths = _widths([head, *rows], right, sentence)
     lines = []
     for row in [head, *rows]:
-        cells = [shorten(cell, width) for cell, width in zip(row, widths, strict=True)]
-        padded = [
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        cells = [
+            wrapped(cell, width=width)
+            if column == sentence
+            else [shorten(line, width) for line in cell.split("\n")]
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        lines.append(_GAP.join(padded).rstrip())
+        for parts in zip_longest(*cells, fillvalue=""):
+            padded = [
+                part.rjust(width) if column in right else part.ljust(width)
+                for column, (part, width) in enumerate(zip(parts, widths, strict=True))
+            ]
+            lines.append(_GAP.join(padded).rstrip())
     return lines
+
+
+def _widths(rows: Sequence[Sequence[str]], right: set[int], sentence: int | None) -> list[int]:
+    """Widths of a table's columns, of which the sentence and then the widest text give way."""
+    head = rows[0]
+    columns = range(len(head))
+    widths = [max(len(line) for row in rows for line in row[column].split("\n")) for column in columns]
+    texts = [column for column in columns if column not in right | {sentence}] or [0]
+    widest = max(texts, key=lambda column: widths[column])
+    for column in (sentence, widest):
+        excess = sum(widths) + len(_GAP) * (len(widths) - 1) - WIDTH
+        if column is not None and excess > 0:
+            least = _LEAST_SENTENCE if column == sentence else _LEAST
+            widths[column] = max(widths[column] - excess, len(head[column]), min(least, widths[column]))
+    return widths
+
+
+def wrapped(text: str, indent: str = "", width: int | None = None) -> list[str]:
+    """Lines of a sentence that fit the width; words that are longer stay whole.
+
+    Examples
+    --------
+    >>> wrapped("of two words each", "  ", 12)
+    ['  of two', '  words each']
+    """
+    from textwrap import wrap  # noqa: PLC0415  (not every command prints sentences)
+
+    return wrap(
+        text,
+        WIDTH if width is None else width,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def shorten(text: str, width: int) -> str:
@@ -88,7 +135,7 @@ def shorten(text: str, width: int) -> str:
 
 
 def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Lines of names and values, the values aligned.
+    """Lines of names and values, the values aligned, and wrapped where they are long.
 
     Examples
     --------
@@ -96,7 +143,12 @@ def fields(pairs: Sequence[tuple[str, str]]) -> list[str]:
     ['kind    llama', 'layers  16']
     """
     width = max(len(name) for name, _ in pairs)
-    return [f"{name.ljust(width)}{_GAP}{value}".rstrip() for name, value in pairs]
+    lines = []
+    for name, value in pairs:
+        first, *rest = wrapped(value, width=WIDTH - width - len(_GAP)) or [""]
+        lines.append(f"{name.ljust(width)}{_GAP}{first}".rstrip())
+        lines += [" " * (width + len(_GAP)) + line for line in rest]
+    return lines
 
 
 def count(number: int, noun: str) -> str:

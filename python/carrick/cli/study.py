@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from carrick.cli.output import WIDTH, count, note, say, say_json, shorten, table
+from carrick.cli.output import count, note, say, say_json, table, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def list_(as_json: AsJson = False) -> None:
         say_json([{"name": s.name, "title": s.title, "full_scale": s.full_scale} for s in STUDIES])
         return
     rows = [[s.name, s.title, "needs GPUs; --dry-run plans it" if s.full_scale else ""] for s in STUDIES]
-    for line in table(["study", "what it is", ""], rows):
+    for line in table(["study", "what it is", ""], rows, sentence=1):
         say(line)
 
 
@@ -129,20 +129,18 @@ def _say_plan(planned: Sequence[Planned]) -> None:
     rows = [_plan_row(each, stated=state is None, priced=priced is not None) for each in planned]
     head += [priced] if priced else []
     data = head.index("data")
-    others = sum(max(len(row[c]) for row in [head, *rows]) + 2 for c in range(len(head)) if c != data)
-    for row in rows:
-        row[data] = shorten(row[data], max(16, WIDTH - others))
-    for line in table(head, rows, numbers=range(data + 1, len(head))):
+    for line in table(head, rows, numbers=range(data + 1, len(head)), sentence=data):
         say(line)
     say()
     left = [each for each in planned if each.state != "done"]
     cost = sum(each.stage.work.cost for each in left)
-    say(
+    for line in wrapped(
         f"{count(len(planned), 'stage')}, {len(left):,} to run{f' ({state})' if state and left else ''}: about "
         f"{duration(sum(each.stage.work.seconds for each in left))} of device time"
         + (f", {cost:,.2f} {priced}" if priced else "")
         + f"; the longest chain {duration(max((each.priority for each in left), default=0.0))}"
-    )
+    ):
+        say(line)
     missing = list(dict.fromkeys(name for each in planned for name in each.missing))
     for name in missing[:8]:
         note(f"not there: {name}")
