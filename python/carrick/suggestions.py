@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 _ALIKE = 0.65
 
 
-def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate most like `name`, or None when nothing is near.
+def nearest_name(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the candidate most like `name`, or None when none is as near as `cutoff` (0 to 1).
 
     Examples
     --------
@@ -24,11 +24,11 @@ def nearest_name(name: str, candidates: Iterable[str]) -> str | None:
     True
     """
     spelt = {candidate.lower(): candidate for candidate in candidates}
-    found = get_close_matches(name.lower(), spelt, n=1, cutoff=0.6)
+    found = get_close_matches(name.lower(), spelt, n=1, cutoff=cutoff)
     return spelt[found[0]] if found else None
 
 
-def nearest(name: str, candidates: Iterable[str]) -> str:
+def nearest(name: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
     """Return the end of a sentence that suggests the nearest valid name; empty when nothing is near.
 
     Examples
@@ -36,7 +36,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     >>> "unknown parameter `denisty`" + nearest("denisty", ["weight", "density"])
     'unknown parameter `denisty`; did you mean `density`?'
     """
-    found = nearest_name(name, candidates)
+    found = nearest_name(name, candidates, cutoff)
     return f"; did you mean `{found}`?" if found is not None else ""
 
 

@@ -82,6 +82,11 @@ def _message(error: Exception) -> str:
     if os.environ.get("CARRICK_DEBUG") == "1":
         traceback.print_exception(error)
     if _is_usage(error):
+        from carrick.cli.wrong_value import wrong_value  # noqa: PLC0415  (wanted for mistakes alone)
+
+        said = wrong_value(error)
+        if said is not None:
+            return said
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "carrick"
         return f"{error.format_message().rstrip('.')}; see `{command} --help`"  # type: ignore[attr-defined]
