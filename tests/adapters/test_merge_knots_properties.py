@@ -239,3 +239,19 @@ def test_factors_of_lower_rank_than_they_claim(seed, rank, count):
     sides = {path: min(count * rank, *SHAPES[path]) for path in SHAPES}
     assert {m["path"]: m["rank"] for m in report.modules} == sides
     assert distance(result(report), knots_oracle("ties", adapters, density=0.5)) <= 3e-6
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-3, 1e5])
+def test_the_size_of_updates_of_many_directions(size):
+    """144 directions of one module go through divide and conquer, which is not to take small values for none."""
+    shapes = {Q.format(0): (190, 170)}
+
+    def scaled(_, a, b):
+        return a, (b * size).astype(b.dtype)
+
+    adapters = [changed(lora(seed, shapes, rank=48), scaled) for seed in range(3)]
+    wanted = knots_oracle("ties", adapters, density=0.4)
+    assert is_settled("ties", adapters, density=0.4)
+    report = merged(adapters, method="knots_ties", density=0.4)
+    assert report.modules[0]["rank"] == 144
+    assert distance(result(report), wanted) <= 1e-6

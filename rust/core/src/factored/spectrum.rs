@@ -102,7 +102,7 @@ impl Problem<'_> {
             roots.push(root(scaled.as_ref()).map_err(self.no_convergence())?);
             first += y.nrows();
         }
-        let (squares, vectors) = eigen(between(&roots, &active, &x).as_ref()).map_err(self.no_convergence())?;
+        let (squares, vectors) = eigen(between(&roots, &active, &x)).map_err(self.no_convergence())?;
         let limit = self.limit(level.len());
         let sigma: Vec<f64> = squares[..limit].iter().map(|square| square.max(0.0).sqrt()).collect();
         let uncertainty = 4.0 * f64::EPSILON * largest_row_sum(x.as_ref()) * y_norm;

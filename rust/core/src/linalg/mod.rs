@@ -7,6 +7,7 @@ mod gram;
 mod qr;
 mod root;
 mod tile;
+mod tridiagonal;
 
 pub use eigen::{NoConvergence, Svd, eigen, svd};
 pub use faer::{Mat, MatRef};

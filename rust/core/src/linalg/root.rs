@@ -12,7 +12,7 @@ pub fn root(a: MatRef<'_, f64>) -> Result<Mat<f64>, NoConvergence> {
     {
         return Ok(factor.L().to_owned());
     }
-    let (values, mut vectors) = eigen(a)?;
+    let (values, mut vectors) = eigen(a.to_owned())?;
     for (column, value) in values.into_iter().enumerate() {
         let root = value.max(0.0).sqrt();
         vectors.col_mut(column).iter_mut().for_each(|x| *x *= root);

@@ -73,10 +73,51 @@ proptest! {
         let scaled = Mat::from_fn(rows, values.len(), |i, j| left[(i, j)] * values[j]);
         prop_assert!(close(&(scaled * right.transpose()), &x, 1e-13));
         let a = x.transpose() * &x;
-        let (values, vectors) = eigen(a.as_ref()).unwrap();
+        let (values, vectors) = eigen(a.clone()).unwrap();
         prop_assert!(values.is_sorted_by(|a, b| a >= b));
         let scaled = Mat::from_fn(columns, columns, |i, j| vectors[(i, j)] * values[j]);
         prop_assert!(close(&(scaled * vectors.transpose()), &a, 1e-13));
+    }
+}
+
+/// A symmetric matrix of some kind, whose upper triangle says nothing.
+fn symmetric(size: usize, kind: u32, scale: f64, seed: u32) -> Mat<f64> {
+    let x = matrix(size, size, seed);
+    let at = |i: usize, j: usize| match kind {
+        0 => x[(i, j)],
+        // Magnitudes from 1 to 1e-12.
+        1 => x[(i, j)] * 10f64.powf(-6.0 * (i + j) as f64 / size as f64),
+        2 => f64::from(u8::from(i == j)) * x[(i, i)],
+        3 => x[(i, 0)] * x[(j, 0)],
+        4 => f64::from(u8::from(i <= j + 1)) * x[(i, j)],
+        // Two eigenvalues, each many times.
+        5 => f64::from(u8::from(i == j)) - 2.0 / size as f64,
+        _ => 0.0,
+    };
+    Mat::from_fn(size, size, |i, j| if i < j { f64::NAN } else { at(i, j) * scale })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn eigenvectors_of_symmetric_matrices_of_all_kinds(
+        size in prop_oneof![0usize..40, 60usize..70, 120usize..140, Just(257)],
+        kind in 0u32..7, exponent in -290i32..290, seed in any::<u32>(),
+    ) {
+        let scale = 10f64.powi(exponent / 2);
+        let a = symmetric(size, kind, scale, seed);
+        let whole = Mat::from_fn(size, size, |i, j| a[(i.max(j), i.min(j))] / scale);
+        let (values, vectors) = eigen(a.clone()).unwrap();
+        prop_assert!(values.is_sorted_by(|a, b| a >= b));
+        let values: Vec<f64> = values.iter().map(|value| value / scale).collect();
+        let bound = 1e-15 * (10 + size) as f64;
+        let identity = Mat::<f64>::identity(size, size);
+        prop_assert!((vectors.transpose() * &vectors - identity).norm_max() <= bound);
+        let scaled = Mat::from_fn(size, size, |i, j| vectors[(i, j)] * values[j]);
+        let norm = whole.norm_l2();
+        prop_assert!((scaled * vectors.transpose() - &whole).norm_l2() <= bound * norm);
+        let expected = whole.self_adjoint_eigenvalues(faer::Side::Lower).unwrap();
+        prop_assert!(values.iter().zip(expected.iter().rev()).all(|(x, y)| (x - y).abs() <= bound * norm));
     }
 }
 

@@ -5,10 +5,11 @@
 
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
-use faer::{Accum, Mat, MatRef, Par, Side};
+use faer::{Accum, Mat, MatRef, Par};
 
 use super::{Found, Keep, count};
 use crate::error::{Error, Result};
+use crate::linalg::eigen;
 
 /// Columns that are converted at a time.
 const STRIP: usize = 256;
@@ -25,13 +26,12 @@ pub fn leading(matrix: MatRef<'_, f32>, norm2: f64, keep: Keep, name: &str) -> R
     let wide = matrix.nrows() <= matrix.ncols();
     let gram = if wide { gram(matrix) } else { gram(matrix.transpose()) };
     let failed = |_| Error::tensor(name, "the decomposition of its Gram matrix does not converge");
-    let found = gram.self_adjoint_eigen(Side::Lower).map_err(failed)?;
     let size = gram.nrows();
-    drop(gram);
-    let values: Vec<f64> = (0..size).rev().map(|j| found.S()[j].max(0.0)).collect();
+    let (mut values, found) = eigen(gram).map_err(failed)?;
+    values.iter_mut().for_each(|value| *value = value.max(0.0));
     let kept = count(&values, norm2, keep);
     let sigma: Vec<f64> = values[..kept].iter().map(|value| value.sqrt()).collect();
-    let mut vectors = Mat::from_fn(size, kept, |i, j| found.U()[(i, size - 1 - j)] as f32);
+    let mut vectors = Mat::from_fn(size, kept, |i, j| found[(i, j)] as f32);
     drop(found);
     let (b, at) = if wide {
         // Rows of A are those of Uᵀ·M, brought to length 1; what that takes away goes to B.

@@ -7,10 +7,11 @@
 use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
 use faer::reborrow::{Reborrow, ReborrowMut};
-use faer::{Accum, Mat, MatMut, MatRef, Par, Side};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::linalg::eigen;
 
 /// Columns that are converted to f64 at a time.
 const STRIP: usize = 256;
@@ -92,7 +93,7 @@ pub fn joint(updates: &mut dyn Updates, wanted: Wanted, name: &str) -> Result<Jo
     let (rows, columns, count) = updates.shape();
     let joined = columns * count;
     let shared = rows <= joined;
-    let (sigma, vectors) = spectrum(&if shared { shared_gram(updates)? } else { joined_gram(updates)? }, name)?;
+    let (sigma, vectors) = spectrum(if shared { shared_gram(updates)? } else { joined_gram(updates)? }, name)?;
     let cut = wanted.cut(&sigma);
     let near = sigma.iter().any(|&s| s > cut / NEAR && s < cut * NEAR && s > 0.0);
     let unresolved = sigma.first().is_some_and(|&first| cut < RESOLVED * first);
@@ -142,20 +143,20 @@ impl Wanted {
 }
 
 /// Singular values, the largest first, and their vectors, from a Gram matrix whose lower triangle is filled.
-fn spectrum(gram: &Mat<f64>, name: &str) -> Result<(Vec<f64>, Mat<f64>)> {
-    let size = gram.nrows();
-    if (0..size).any(|i| !gram[(i, i)].is_finite()) {
+fn spectrum(gram: Mat<f64>, name: &str) -> Result<(Vec<f64>, Mat<f64>)> {
+    if (0..gram.nrows()).any(|i| !gram[(i, i)].is_finite()) {
         return Err(Error::tensor(name, "differences from the base hold NaN or infinities, which have no basis"));
     }
-    let found = gram
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::tensor(name, "the decomposition of its Gram matrix does not converge"))?;
-    let sigma = (0..size).rev().map(|j| found.S()[j].max(0.0).sqrt()).collect();
+    let (values, mut vectors) =
+        eigen(gram).map_err(|_| Error::tensor(name, "the decomposition of its Gram matrix does not converge"))?;
     // A sign that does not hang on the decomposition: sums of columns are not negative.
-    let signs: Vec<f64> =
-        (0..size).map(|j| if found.U().col(j).iter().sum::<f64>() < 0.0 { -1.0 } else { 1.0 }).collect();
-    let at = |j: usize| size - 1 - j;
-    Ok((sigma, Mat::from_fn(size, size, |i, j| found.U()[(i, at(j))] * signs[at(j)])))
+    for vector in vectors.col_iter_mut() {
+        let sum: f64 = vector.as_ref().iter().sum();
+        if sum < 0.0 {
+            vector.iter_mut().for_each(|x| *x = -*x);
+        }
+    }
+    Ok((values.into_iter().map(|value| value.max(0.0).sqrt()).collect(), vectors))
 }
 
 /// Σ DᵢDᵢᵀ, one update at a time.

@@ -5,6 +5,7 @@ use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_uppe
 use faer::{Accum, Mat, MatRef, Par, Side};
 
 use crate::error::{Error, Result};
+use crate::linalg::eigen;
 
 /// M restricted to the span of a basis Z: Σᵢ values are the squares of its singular values, the largest first, and
 /// Y·T, Z·T its left vectors times the singular values and its right vectors, where Y = M·Z.
@@ -17,15 +18,13 @@ pub struct Ritz {
 /// that it is not quite is taken into account.
 pub fn ritz(basis: MatRef<'_, f32>, image: MatRef<'_, f32>, name: &str) -> Result<Ritz> {
     let failed = || Error::tensor(name, "its leading directions could not be computed; try the exact route");
-    let size = basis.ncols();
     let lower = gram(basis).llt(Side::Lower).map_err(|_| failed())?;
     let mut inner = gram(image);
     // L⁻¹·H·L⁻ᵀ, from both sides.
     solve_lower_triangular_in_place(lower.L(), inner.as_mut(), Par::Seq);
     solve_lower_triangular_in_place(lower.L(), inner.as_mut().transpose_mut(), Par::Seq);
-    let found = inner.self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
-    let values = (0..size).rev().map(|j| found.S()[j].max(0.0)).collect();
-    let mut t = Mat::from_fn(size, size, |i, j| found.U()[(i, size - 1 - j)]);
+    let (mut values, mut t) = eigen(inner).map_err(|_| failed())?;
+    values.iter_mut().for_each(|value| *value = value.max(0.0));
     solve_upper_triangular_in_place(lower.L().transpose(), t.as_mut(), Par::Seq);
     Ok(Ritz { values, t })
 }
