@@ -6,15 +6,15 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from benches.adapters_jobs import JOBS
+from benches.memory import anonymous, mib, planned, resident
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-MIB = 1 << 20
 Result = dict[str, Any]
 INK = {"light": ("#1f2328", "#656d76"), "dark": ("#e6edf3", "#8b949e")}
-COLOURS = {"dense": "#4c78a8", "torch": "#72a0c1", "peft": "#59a14f", "mergekit": "#9aa5b1"}
+COLOURS = {"dense": "#4c78a8", "torch": "#72a0c1", "peft": "#59a14f", "mergekit": "#b279a2"}
 LABELS = {"dense": "dense SVD, torch", "torch": "low rank, torch", "peft": "PEFT", "mergekit": "mergekit"}
 
 
@@ -55,8 +55,8 @@ def adapters_table(results: dict[str, Result]) -> list[str]:
     if not rows:
         return []
     lines = [
-        "| job | Carrick | goal | memory beyond the interpreter | resident | compared with | its time | Carrick's | "
-        "faster | goal | error, Carrick's : its | its memory |",
+        "| job | Carrick | goal | memory | resident | compared with | its time | Carrick's | faster | goal | "
+        "error, Carrick's : its | its memory |",
         "|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|",
     ]
     rules = []
@@ -72,12 +72,12 @@ def adapters_table(results: dict[str, Result]) -> list[str]:
 
 def _carrick(result: Result) -> list[str]:
     runs = result["runs"]["carrick"]
-    anonymous = (max(run["peak_anonymous"] for run in runs) - result["interpreter_bytes"]) / MIB
-    planned = f" (planned: {result['planned_memory']})" if "planned_memory" in result else ""
+    memory = mib(anonymous(runs))
+    if "planned_memory" in result:
+        memory += f" (planned: {planned(result['planned_memory'])} beyond the interpreter)"
     goal = f"≤ {_seconds(result['seconds_goal'])}" if result["seconds_goal"] else ""
-    resident = max(run["peak_resident"] for run in runs) / MIB
     median = result["medians"]["carrick"]["seconds"]
-    return [result["title"], _seconds(median), goal, f"{anonymous:.0f} MiB{planned}", f"{resident:.0f} MiB"]
+    return [result["title"], _seconds(median), goal, memory, mib(resident(runs))]
 
 
 def _other(result: Result, name: str, fact: Result, theirs: float, own: float) -> list[str]:
@@ -89,7 +89,7 @@ def _other(result: Result, name: str, fact: Result, theirs: float, own: float) -
         ratio, wanted = _times(theirs / own), f"≥ {goal:.0f}x" if goal else ""
     both = name in errors and "carrick" in errors
     error = f"{errors['carrick']:.4g} : {errors[name]:.4g}" if both else ""
-    memory = f"{result['medians'][name]['peak_anonymous'] / MIB:.0f} MiB"
+    memory = mib(anonymous(result["runs"][name]))
     return [fact["label"], about + _seconds(theirs), _seconds(own), ratio, wanted, error, memory]
 
 
@@ -140,7 +140,7 @@ def draw_adapters(results: dict[str, Result], path: Path, *, theme: str) -> None
         color=quiet,
         fontsize=8,
     )
-    axes.tick_params(colors=quiet, labelsize=8, length=0)
+    axes.tick_params(which="both", colors=quiet, labelsize=8, length=0)
     axes.tick_params(axis="y", labelsize=9, labelcolor=ink)
     axes.margins(x=0.12)
     for side in ("top", "right", "left"):

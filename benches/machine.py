@@ -30,6 +30,11 @@ def _version(package: str) -> str:
         return "absent"
 
 
+def _kernel(release: str) -> str:
+    """Return a release's first two numbers; the rest may name the host's own build."""
+    return ".".join(release.split(".")[:2])
+
+
 def facts(work: Path) -> dict[str, Any]:
     """Return the machine, the versions and the commit."""
     packages = ("carrick", "mergekit", "torch", "transformers", "peft", "numpy", "safetensors")
@@ -39,7 +44,7 @@ def facts(work: Path) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "l2": _command("getconf", "LEVEL2_CACHE_SIZE"),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": platform.release(),
+        "kernel": _kernel(platform.release()),
         "filesystem": _command("stat", "-f", "-c", "%T", str(work)),
         "python": platform.python_version(),
         "rustc": _command("rustc", "--version"),

@@ -13,13 +13,13 @@ sys.path.insert(0, str(ROOT))
 
 from benches.adapters_report import adapter_results, adapters_picture, adapters_table, draw_adapters  # noqa: E402
 from benches.jobs import JOBS  # noqa: E402
+from benches.memory import anonymous, gib, mib, resident  # noqa: E402
 
 RESULTS = ROOT / "benches" / "results"
 PAGE = ROOT / "docs" / "benchmarks.md"
 README = ROOT / "README.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PICTURED = ("linear", "ties", "dare_ties", "slerp", "model_stock", "della")
-MIB = 1 << 20
 Result = dict[str, Any]
 
 
@@ -39,11 +39,6 @@ def _engine_seconds(result: Result) -> float:
     return statistics.median(run["engine"]["seconds"] for run in result["runs"]["carrick"])
 
 
-def _net_anonymous(result: Result) -> float:
-    peak = max(run["peak_anonymous"] for run in result["runs"]["carrick"])
-    return (peak - result["interpreter_bytes"]) / MIB
-
-
 def merge_table(results: dict[str, Result]) -> list[str]:
     """Return one row for each merge: seconds, ratios and memory."""
     rows = [r for r in results.values() if r["kind"] == "merge"]
@@ -51,7 +46,7 @@ def merge_table(results: dict[str, Result]) -> list[str]:
         return []
     lines = [
         "| job | Carrick | ceiling | of it | mergekit | faster | goal | torch script | faster | "
-        "memory beyond the interpreter | resident | mergekit's memory |",
+        "memory | resident | mergekit's memory |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for result in rows:
@@ -71,11 +66,8 @@ def merge_table(results: dict[str, Result]) -> list[str]:
                 cells += ["", ""]
             if tool == "mergekit":
                 cells.append(_goal(result["goals"]))
-        resident = max(run["peak_resident"] for run in runs["carrick"]) / MIB
-        cells += [f"{_net_anonymous(result):.0f} MiB", f"{resident:.0f} MiB"]
-        cells.append(
-            f"{medians['mergekit']['peak_anonymous'] / 2**30:.1f} GiB" if "mergekit" in medians else ""
-        )
+        cells += [mib(anonymous(runs["carrick"])), mib(resident(runs["carrick"]))]
+        cells.append(gib(anonymous(runs["mergekit"])) if "mergekit" in medians else "")
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -87,7 +79,7 @@ def _goal(goals: dict[str, float | None]) -> str:
 
 def scale_table(results: dict[str, Result]) -> list[str]:
     """Return one row for each merge that shows how memory and time grow."""
-    lines = ["| job | time | memory beyond the interpreter | resident |", "|---|--:|--:|--:|"]
+    lines = ["| job | time | memory | resident |", "|---|--:|--:|--:|"]
     rows: list[tuple[str, Result]] = []
     for result in results.values():
         if result["kind"] != "scale":
@@ -99,11 +91,9 @@ def scale_table(results: dict[str, Result]) -> list[str]:
     for title, result in rows:
         runs = result["runs"]["carrick"]
         seconds = statistics.median(run["seconds"] for run in runs)
-        resident = max(run["peak_resident"] for run in runs) / MIB
         busy = f"; {result['busy_cores']:.1f} cores busy" if "busy_cores" in result else ""
-        lines.append(
-            f"| {title}{busy} | {_seconds(seconds)} | {_net_anonymous(result):.0f} MiB | {resident:.0f} MiB |"
-        )
+        memory = f"{mib(anonymous(runs))} | {mib(resident(runs))}"
+        lines.append(f"| {title}{busy} | {_seconds(seconds)} | {memory} |")
     return lines if rows else []
 
 
@@ -172,10 +162,10 @@ def picture(results: dict[str, Result]) -> str:
         lines += [
             "",
             f"TIES of a base and three fine-tunes of {ties['parameters'] / 1e9:.1f} billion parameters on "
-            f"{ties['machine']['cores']} cores: {_seconds(mine['seconds'])} and {_net_anonymous(ties):.0f} MiB "
-            f"beyond the interpreter, where mergekit 0.1.5 takes {_seconds(theirs['seconds'])} and "
-            f"{theirs['peak_anonymous'] / 2**30:.1f} GiB. How it was measured, and where the goals were missed: "
-            "[docs/benchmarks.md](docs/benchmarks.md).",
+            f"{ties['machine']['cores']} cores: {_seconds(mine['seconds'])} and "
+            f"{mib(anonymous(ties['runs']['carrick']))} of memory, where mergekit 0.1.5 takes "
+            f"{_seconds(theirs['seconds'])} and {gib(anonymous(ties['runs']['mergekit']))}. How it was measured, and "
+            "where the goals were missed: [docs/benchmarks.md](docs/benchmarks.md).",
         ]
     return "\n".join(lines)
 
@@ -189,7 +179,7 @@ def draw(results: dict[str, Result], path: Path, *, dark: bool) -> None:
 
     mpl.rcParams["svg.hashsalt"] = "carrick"
     ink, quiet = ("#e6edf3", "#8b949e") if dark else ("#1f2328", "#656d76")
-    colours = {"ceiling": quiet, "carrick": "#e8590c", "torch": "#4c78a8", "mergekit": "#9aa5b1"}
+    colours = {"ceiling": quiet, "carrick": "#e8590c", "torch": "#4c78a8", "mergekit": "#b279a2"}
     labels = {
         "ceiling": "moving the bytes",
         "carrick": "Carrick",
@@ -213,7 +203,7 @@ def draw(results: dict[str, Result], path: Path, *, dark: bool) -> None:
     axes.set_yticks(range(len(rows)), [row["title"] for row in rows], color=ink, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel("seconds, logarithmic; Llama-3.2-1B shape in bf16, 2 cores", color=quiet, fontsize=8)
-    axes.tick_params(colors=quiet, labelsize=8, length=0)
+    axes.tick_params(which="both", colors=quiet, labelsize=8, length=0)
     axes.tick_params(axis="y", labelsize=9, labelcolor=ink)
     axes.margins(x=0.12)
     for side in ("top", "right", "left"):
