@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import carrick
 from carrick.cli.entry import main
 from carrick.errors import CarrickError, PlanError
+from carrick.memory import format_size
 from oracles.dtypes import NUMPY
 from oracles.files import read_model, write_file, write_model
 from oracles.knots_dense import bases, elect_and_average, knots_ties, trim
@@ -220,8 +222,14 @@ def test_a_saved_plan_and_a_dry_run(models: Any, tmp_path: Path, capsys: pytest.
     models(2)
     (tmp_path / "config.yml").write_text(json.dumps(config(tmp_path, 2, density=0.5)))
     assert main(["plan", str(tmp_path / "config.yml")]) == 0
-    said = capsys.readouterr().out
-    assert "knots_ties" in said
+    planned = capsys.readouterr().out
+    assert "knots_ties" in planned
+    # What lies beside the output until it is written is no part of its size.
+    assert main(["merge", str(tmp_path / "config.yml"), str(tmp_path / "made")]) == 0
+    merged = capsys.readouterr().out
+    size = format_size(sum(t.nbytes for t in read_model(tmp_path / "made").values()))
+    assert re.search(rf"output +{size} in", planned)
+    assert f"{size} written" in merged
     assert main(["plan", str(tmp_path / "config.yml"), "--json"]) == 0
     (tmp_path / "plan.json").write_text(capsys.readouterr().out)
     carrick.merge(None, tmp_path / "one", plan=tmp_path / "plan.json")

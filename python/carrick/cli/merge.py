@@ -122,7 +122,8 @@ def say_report(report: MergeReport, out: Path) -> None:
     moved = report.bytes_read + report.bytes_written
     rate = format_size(moved / max(report.seconds, 1e-9))
     how = f"{count(report.threads, 'thread')} with {report.simd}"
-    say(f"{out}: {count(report.tensors, 'tensor')}, {format_size(report.bytes_written)} written")
+    output = report.plans[-1].bytes_written if report.plans else report.bytes_written
+    say(f"{out}: {count(report.tensors, 'tensor')}, {format_size(output)} written")
     say(f"{format_size(moved)} moved in {report.seconds:.2f} s, {rate}/s, by {how}")
     if report.resumed:
         say(f"{count(report.resumed, 'tensor')} had been finished by an earlier run")

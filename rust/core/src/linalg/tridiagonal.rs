@@ -77,9 +77,9 @@ impl Tridiagonal {
         Self { diagonal, below, reflections }
     }
 
-    /// Divides T by a power of two, which rounds nothing, to bring its largest element near 1; returns that power. Divide
-    /// and conquer takes sums of eigenvalues and of eigenvectors' elements by one measure: where the eigenvalues of 130
-    /// rows or more were all far from 1, it would lose digits, and below 1e-15 all of them.
+    /// Divides T by a power of two, which rounds nothing, to bring its largest element near 1; returns that power. faer's
+    /// divide and conquer weighs eigenvalues against elements of eigenvectors: of 130 rows whose eigenvalues are all
+    /// about 1e5 it loses six digits, of 1e-20 all of them (LAPACK's `dstedc` scales as well).
     pub fn normalize(&mut self) -> f64 {
         let all = || self.diagonal.iter().chain(&self.below);
         let largest = all().fold(0.0f64, |largest, x| largest.max(x.abs()));
