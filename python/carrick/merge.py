@@ -18,7 +18,7 @@ from carrick.home import absolute
 from carrick.intermediates import Intermediates
 from carrick.knots.run import prepare
 from carrick.memory import budget, container_limit, memory_in_use, parse_size
-from carrick.output_folder import check_replaceable, put_in_place
+from carrick.output_folder import check_replaceable, must_be_forced, put_in_place
 from carrick.partial import JOURNAL, PartialFolder
 from carrick.plan import KEEP, Plan, check_output_of_plan, estimate_of, load_plan
 from carrick.plan.output import check_apart
@@ -185,7 +185,8 @@ def plan(
     config, shard_size, seed, download
         As for :func:`merge`.
     out
-        The output folder, when room on its disk and overlap with the inputs are to be checked.
+        The output folder, when room on its disk, overlap with the inputs and what stands there are to be checked;
+        a model or adapter there is no mistake, since :func:`merge` can replace it.
 
     Returns
     -------
@@ -211,6 +212,8 @@ def plan_documents(
 ) -> list[Plan] | list[AdapterPlan]:
     """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
     target = None if out is None else absolute(out)
+    if target is not None:
+        must_be_forced(target)  # raises where not even that would do
     if _has_models_that_are_adapters(config):
         from carrick.adapters.configured import plan_configured, refuse_for_adapters  # noqa: PLC0415
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415

@@ -18,7 +18,7 @@ from carrick.errors import ConfigError
 from carrick.home import absolute
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
-from carrick.plan.output import check_output
+from carrick.plan.output import check_named_inputs, check_output
 from carrick.plan.quantized import refuse_quantized
 from carrick.progress import listener
 from carrick.suggestions import nearest
@@ -106,11 +106,12 @@ def extract(
     check_seed(seed)
     target = absolute(out)
     check_replaceable(target, force=force)
+    check_named_inputs(target, [str(base), str(tuned)])
     allowed, capped = budget(memory, container_limit(), memory_in_use())
     first, second = (find(str(model), download=download) for model in (base, tuned))
     for model in (first, second):
         refuse_quantized(model)
-    check_output(target, _folders((base, tuned)), [Path(f.path) for m in (first, second) for f in m.files])
+    check_output(target, [], [Path(file.path) for model in (first, second) for file in model.files])
     targets = find_targets(first, second, modules, save=modules_to_save == "differing")
     extraction = Extraction(
         first,
@@ -159,7 +160,3 @@ def _ranks(names: Iterable[str], rank: int | None, rank_of: Mapping[str, int]) -
         if not any(Patterns({pattern: 1}, "--rank-of").find(path) for path in paths.values()):
             raise ConfigError(f"--rank-of: {pattern!r} matches no module{nearest(pattern, names_of)}")
     return {name: patterns.find(path) or rank or 1 for name, path in paths.items()}
-
-
-def _folders(models: Iterable[str | Path]) -> list[Path]:
-    return [Path(model) for model in models if Path(model).is_dir()]

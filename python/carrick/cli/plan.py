@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carrick.cli.adapter_plan import say_adapter_plan
-from carrick.cli.output import WIDTH, notes, say, say_json
+from carrick.cli.output import WIDTH, note, notes, say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,9 +44,13 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
     Tensors per method, bytes to read and write, passes, peak memory, disk, and what matches nothing; of adapters
     the modules and their ranks: from the headers alone, in moments.
     """
+    from carrick.home import absolute  # noqa: PLC0415
     from carrick.merge import plan_documents  # noqa: PLC0415
+    from carrick.output_folder import must_be_forced  # noqa: PLC0415
 
     plans = plan_documents(config, out, shard_size=shard_size, seed=seed, download=download)
+    if out is not None and must_be_forced(absolute(out)):
+        note(f"{out} exists already: to replace it the merge needs --force")
     if as_json:
         notes(note for each in plans for note in each.notes)
         contents = [each.as_dict() for each in plans]

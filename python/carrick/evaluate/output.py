@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from carrick import _core
 from carrick.errors import ConfigError
 from carrick.home import absolute
+from carrick.output_folder import check_can_be_made
 from carrick.partial import LOCK, PartialFolder
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def check_out(out: str | Path, *, force: bool) -> Path:
     ------
     ConfigError
         It is a file, holds results and `force` is not given, or holds something else.
+    PlanError
+        There is no place for it.
     """
     path = absolute(out)
+    check_can_be_made(path)
     if not os.path.lexists(path):
         return path
     if not path.is_dir():
@@ -81,7 +85,7 @@ def write(report: EvaluationReport, out: str | Path, *, force: bool = False) -> 
     ConfigError
         As `check_out`.
     PlanError
-        Another run is writing there.
+        As `check_out`, or another run is writing there.
     """
     folder = check_out(out, force=force)
     with PartialFolder(folder) as partial:
