@@ -98,6 +98,35 @@ def test_wrong_requests_are_one_sentence(
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("out", "no such file or folder; `languages` reads xlmt_sentiment/ in the folder that --data names"),
+        ("data", "data: holds the data that the study reads; name another folder for it (--out DIR)"),
+        ("file/out", "file is no folder, so nothing can be made in it; choose another place"),
+        ("file", "file is no folder, so nothing can be made in it; choose another place"),
+    ],
+)
+def test_without_data_or_a_place_nothing_is_left_behind(
+    out: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("a file")
+    (tmp_path / "data").mkdir()
+    words = ["study", "run", "languages", "--data", str(tmp_path / "data"), "--out", str(tmp_path / out)]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["data", "file"]
+
+
+def test_a_report_without_a_place_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("a file")
+    words = ["study", "report", "languages", "--from", str(tmp_path / "no.json"), "--out"]
+    assert main([*words, str(tmp_path / "file" / "report")]) == 2
+    assert f"{tmp_path / 'file'} is no folder" in capsys.readouterr().err
+
+
 def test_a_failed_stage_is_exit_code_1(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -177,7 +177,7 @@ def test_the_real_recipe_plans_without_data(tmp_path: Path) -> None:
 def test_no_data_is_refused_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name its folder"):
         run_study("languages", tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"stage data-.* reads what is not there"):
+    with pytest.raises(ConfigError, match=r"no such file or folder; `languages` reads xlmt_sentiment/"):
         run_study("languages", tmp_path / "out", data=tmp_path)
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from carrick.errors import CarrickError, ConfigError
 from carrick.extras import require
 from carrick.home import absolute, expanded
+from carrick.output_folder import check_can_be_made
+from carrick.study.data_folder import check_inputs
 from carrick.study.keys import write_json
 from carrick.study.planning import plan
 from carrick.study.registry import Study, find
@@ -101,6 +103,8 @@ def run_study(
     ------
     ConfigError
         An unknown study, a wrong recipe, no data, another run in the same folder.
+    PlanError
+        There is no place for its folder.
 
     Examples
     --------
@@ -115,18 +119,22 @@ def run_study(
             f"`{name}` reads data: name its folder (--data DIR), or try --quick, which makes some up"
         )
     folder = absolute(out)
+    check_can_be_made(folder, parent=folder)
     store = Store(folder)
     source = folder / "made-up" if quick else absolute("DATA" if data is None else data)
     module = study.load()
+    stages = module.stages(chosen, source)
     if dry_run:
-        return StudyRun(study, folder, plan(module.stages(chosen, source), store))
+        return StudyRun(study, folder, plan(stages, store))
     require("`carrick study run`", "study", *_NEEDED)
+    if not quick:
+        check_inputs(name, stages, source, folder)
     with store.lock():
         if quick:
             _make_up(study, source)
-        planned = plan(module.stages(chosen, source), store)
+            stages = module.stages(chosen, source)
+        planned = plan(stages, store)
         store.checksums.save()
-        _check_inputs(planned)
         write_json(folder / "recipe.json", chosen.model_dump(mode="json"))
         outcome = Schedule(planned, store, jobs, tell or _silent, devices or ()).run()
         files = []
@@ -165,11 +173,15 @@ def report_study(name: str, results: str | Path | dict[str, Any], out: str | Pat
     ------
     ConfigError
         No such file, or results of another study or format.
+    PlanError
+        There is no place for the report.
     """
     require("`carrick study report`", "study", "matplotlib")
+    folder = absolute(out)
+    check_can_be_made(folder, parent=folder)
     study = find(name)
     content = results if isinstance(results, dict) else read_results(expanded(results), name)
-    return write_report(study.load().report(content), content, expanded(out))
+    return write_report(study.load().report(content), content, folder)
 
 
 def read_results(file: Path, name: str) -> dict[str, Any]:
@@ -250,12 +262,6 @@ def _make_up(study: Study, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         study.load().make_up(folder)
         (folder / "complete").touch()
-
-
-def _check_inputs(planned: Sequence[Planned]) -> None:
-    for each in planned:
-        if each.missing:
-            raise ConfigError(f"stage {each.stage.name} reads what is not there: {each.missing[0]}")
 
 
 def _silent(moment: Moment) -> None:
