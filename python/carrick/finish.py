@@ -121,6 +121,11 @@ def write_companions(chosen: Companions, folder: Path) -> None:
             shutil.copyfile(source, target)
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Tell whether a folder holds anything of a tokenizer."""
+    return bool(_matching(folder, _TOKENIZER_FILES))
+
+
 def _matching(folder: Path, patterns: Iterable[str]) -> Companions:
     return {
         path.relative_to(folder).as_posix(): path

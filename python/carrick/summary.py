@@ -26,7 +26,7 @@ def options_by_method(plan: Plan) -> dict[str, dict[str, list[Value]]]:
 
 def parameters_by_model(plan: Plan) -> list[dict[str, list[Value]]]:
     """Distinct values of each parameter over all tensors, for each entry of ``plan.meta["models"]``."""
-    owner = {file: number for number, model in enumerate(plan.meta["models"]) for file in model["files"]}
+    owner = _owners(plan)
     found: list[dict[str, list[Value]]] = [{} for _ in plan.meta["models"]]
     for job in plan.jobs:
         for source in job.inputs:
@@ -36,6 +36,18 @@ def parameters_by_model(plan: Plan) -> list[dict[str, list[Value]]]:
             parameters = found[owner[places[0][0].file]]
             for name, value in (source.parameters or {}).items():
                 _collect(parameters.setdefault(name, []), value)
+    return found
+
+
+def copied_from(plan: Plan) -> dict[str, int]:
+    """Count the tensors that are one model's as they are, by the model's name; models that give none are left out."""
+    owner = _owners(plan)
+    found: dict[str, int] = {}
+    for job in plan.jobs:
+        places = job.inputs[0].places(job.elements) if job.method in _COPYING else []
+        if places:
+            name = plan.meta["models"][owner[places[0][0].file]]["ref"]
+            found[name] = found.get(name, 0) + 1
     return found
 
 
@@ -53,6 +65,11 @@ def plain(values: list[Value]) -> str:
     if len(numbers) == len(values):
         return f"{_one(min(numbers))} to {_one(max(numbers))} (by tensor)"
     return ", ".join(_one(value) for value in values) + " (by tensor)"
+
+
+def _owners(plan: Plan) -> dict[int, int]:
+    """Return the place in ``plan.meta["models"]`` of the model that each file belongs to."""
+    return {file: number for number, model in enumerate(plan.meta["models"]) for file in model["files"]}
 
 
 def _one(value: Any) -> str:

@@ -107,7 +107,7 @@ def test_zeros(device):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"device": "gpu", "method": "knots_linear"}, "gpu"),
+        ({"device": "gpu", "method": "knots_linear"}, "no device `gpu`; it is one of torch:cpu, cpu, cuda"),
         ({"device": "cuda:99", "method": "knots_linear"}, "cuda:99|GPU"),
         ({"device": "torch:cpu", "method": "layer_swap"}, "layer_swap"),
     ],

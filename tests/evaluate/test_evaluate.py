@@ -329,6 +329,7 @@ def test_the_command(command, llama, adapters, data, tmp_path):
     assert table.code == 0
     assert all(len(line) <= 100 for line in table.out.splitlines()[1:])
     assert "overall" in table.out
+    assert ": 2 tasks in 3 languages, " in table.out
     again = command(*words, "--out", tmp_path / "out")
     assert again.code == 2
     assert "--force" in again.err

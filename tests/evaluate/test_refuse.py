@@ -49,8 +49,14 @@ CASES = {
     ),
     "shots that nobody has": (["--tasks", "mmlu_prox", "--shots", "1"], ["there are 0"]),
     "no rows": (["--tasks", "mgsm", "--limit", "0"], ["`limit` is 0; it is at least 1"]),
-    "a strange precision": (["--tasks", "mgsm", "--precision", "fp8"], ["precision `fp8` is not one"]),
-    "a strange device": (["--tasks", "mgsm", "--device", "tpu"], ["device `tpu`"]),
+    "a strange precision": (
+        ["--tasks", "mgsm", "--precision", "fp8"],
+        ["precision is `fp8`; it is one of auto, float32"],
+    ),
+    "a strange device": (
+        ["--tasks", "mgsm", "--device", "tpu"],
+        ["no device `tpu`; it is one of auto, cpu, cuda"],
+    ),
     "BERTScore of nothing": (
         ["--tasks", "mgsm", "--bertscore", "x"],
         ["the task summarisation is not among"],
@@ -109,6 +115,10 @@ def test_data_folders(command, llama, data, tmp_path):
     (tmp_path / "xcop").mkdir()
     answer = command(llama, "--tasks", "xcopa", "--data", tmp_path)
     assert "a folder xcopa below it, which is not there; did you mean `xcop`?" in answer.err
+    (tmp_path / "mgsm").mkdir()
+    answer = command(llama, "--tasks", "mgsm", "--data", tmp_path)
+    assert f"{tmp_path}/mgsm: no file of the task mgsm is there; that of `" in answer.err
+    assert f"` is {tmp_path}/mgsm/mgsm_" in answer.err
     # The task's own folder will do as well.
     assert command("--list", "--data", data / "xcopa", "--json").json[7]["languages"] == ["it"]
 

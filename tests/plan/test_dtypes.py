@@ -36,7 +36,7 @@ def test_the_base_decides(tmp_path: Path) -> None:
     plan = plan_of(text)
     assert {j.dtype for j in plan.jobs} == {"BF16"}
     assert [i.dtype for i in job_of(plan, NORM).inputs] == ["BF16", "F16"]
-    assert plan.meta["dtype"] == {"output": "BF16", "from": f"the donor, {b}"}
+    assert plan.meta["dtype"] == {"output": "BF16", "from": str(b)}
 
 
 def test_tensor_by_tensor(tmp_path: Path) -> None:

@@ -93,6 +93,31 @@ def test_everything_a_user_asks_for_is_there(tmp_path: Path) -> None:
     assert max(len(line) for line in text.splitlines()) <= 100
 
 
+def test_a_tokenizer_that_is_not_there_is_not_promised(tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    assert f"tokenizer    none: {a}" in shown(plan_of(linear(a, b)))
+    (a / "tokenizer.json").write_text("{}")
+    assert f"tokenizer    from {a}" in shown(plan_of(linear(a, b)))
+
+
+def test_a_base_of_configuration_alone_is_called_so(tmp_path: Path) -> None:
+    a, b, c = trio(tmp_path)
+    text = shown(plan_of(f"{linear(a, b)}\nbase_model: {c}"))
+    assert f"config  {c}"[:30] in text
+    assert "donor" not in text
+
+
+def test_what_is_copied_is_told_by_model(tmp_path: Path) -> None:
+    a, b, c = trio(tmp_path)
+    swap = f"merge_method: layer_swap\nbase_model: {a}\nmodels: [{{model: {b}}}, {{model: {c}}}]\nlayers: {{last: 1}}"
+    plan = plan_of(swap)
+    of_c = sum(c.name in plan.files[job.inputs[0].places(job.elements)[0][0].file].path for job in plan.jobs)
+    said = " ".join(shown(plan).split())
+    assert 0 < of_c < len(plan.jobs)
+    assert f"copied {len(plan.jobs) - of_c} from {b}".replace(" ", "") in said.replace(" ", "")
+    assert f"{of_c} from {c} (tensors)".replace(" ", "") in said.replace(" ", "")
+
+
 def test_unmatched_tensors_and_notes_are_listed(tmp_path: Path) -> None:
     a = write(tmp_path / "A", llama() | {"only.in.a": np.ones(2, np.float32)}, llama_config())
     b = write(tmp_path / "B", llama(dtype=np.float16), llama_config())

@@ -81,6 +81,16 @@ def test_an_adapter_as_the_base(command, family, tmp_path):
     refused(command, *tuned, "--base", adapter(tmp_path / "lora"), says="--base is the checkpoint")
 
 
+def test_a_pattern_that_leaves_nothing_out(command, family, tmp_path):
+    base, tuned = family(2)
+    says = "exclude: 'q_prj' is found in the name of no tensor; did you mean `q_proj`?"
+    refused(command, *tuned, "--base", base, "--exclude", "layers", "--exclude", "q_prj", says=says)
+    lora = adapter(tmp_path / "lora")
+    refused(
+        command, lora, lora, "--exclude", "zzzz", says="exclude: 'zzzz' is found in the name of no module\n"
+    )
+
+
 def test_different_shapes(command, tmp_path):
     base = checkpoint(tmp_path / "base", w=np.zeros((2, 3), np.float32))
     one = checkpoint(tmp_path / "one", w=np.zeros((2, 3), np.float32))

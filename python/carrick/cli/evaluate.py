@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from carrick.cli.output import note, notes, say, say_json, table
+from carrick.cli.output import count, note, notes, say, say_json, table
 
 _PATIENCE = 2.0
 
@@ -117,9 +117,9 @@ def evaluate(  # noqa: PLR0917  (typer reads options from the signature)
     if as_json:
         say_json(report.to_dict())
         return
-    say(
-        f"{report.model} on {report.device}: {len(report.results)} tasks and languages in {report.seconds:.0f} s"
-    )
+    languages_scored = len({result.language for result in report.results})
+    scored = f"{count(len(report.tasks), 'task')} in {count(languages_scored, 'language')}"
+    say(f"{report.model} on {report.device}: {scored}, {report.seconds:.0f} s")
     say()
     head_row, rows = report.table()
     for line in table(head_row, rows, numbers=[2, 4, 5]):

@@ -27,7 +27,7 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     from carrick.torch.device import find_device  # noqa: PLC0415
 
-    return find_device(name)
+    return find_device(name, also=("auto",))
 
 
 def element_type(precision: str, device: torch.device) -> Any:
@@ -41,7 +41,7 @@ def element_type(precision: str, device: torch.device) -> Any:
     import torch  # noqa: PLC0415
 
     if precision not in PRECISIONS:
-        raise ConfigError(f"precision `{precision}` is not one; it is {', '.join(PRECISIONS)}")
+        raise ConfigError(f"precision is `{precision}`; it is one of {', '.join(PRECISIONS)}")
     if precision == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
     return getattr(torch, precision)

@@ -57,7 +57,7 @@ class OutputTypes:
 
     def describe(self, written: str | None) -> dict[str, str | None]:
         """Say what was decided and by whom; `written` is the key that says so, if one does."""
-        source = f"`{written}`" if written else f"the donor, {self._donor.ref}"
+        source = f"`{written}`" if written else self._donor.ref
         return {"output": self.main, "from": source}
 
 

@@ -9,8 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from carrick.finish import has_tokenizer
 from carrick.plan.estimate import Estimate, estimate_of
 from carrick.plan.output import free_bytes
+from carrick.summary import copied_from
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -96,7 +98,9 @@ def _models(plan: Plan) -> Table:
         ordered = sorted(dtypes, key=lambda d: -dtypes[d])
         shown = ", ".join(ordered[:2]) + (", …" if len(ordered) > 2 else "")
         name = model["ref"] + (f"@{model['revision'][:7]}" if model["revision"] else "")
-        _row(table, model["role"], name, model["kind"] or "-", shown, size_text(sum(dtypes.values())))
+        # What stands before its name in a plan: a base that gives no weights, only its configuration.
+        role = "config" if model["role"] == "donor" else model["role"]
+        _row(table, role, name, model["kind"] or "-", shown, size_text(sum(dtypes.values())))
         for adapter in model.get("adapters", []):
             _adapter(table, adapter)
     return table
@@ -147,7 +151,11 @@ def _facts(plan: Plan, cost: Estimate, out: Path | str | None) -> Table:
     files = shards[0].name if len(shards) == 1 else f"{len(shards)} shards and their index"
     if plan.meta.get("document"):
         _row(table, "document", plan.meta["document"])
-    _row(table, "output", f"{size_text(cost.bytes_written)} in {files}")
+    givers = copied_from(plan)
+    if len(givers) > 1:
+        listed = ", ".join(f"{count} from {name}" for name, count in givers.items())
+        _row(table, "copied", f"{listed} (tensors)")
+    _row(table, "output", f"{size_text(plan.bytes_written)} in {files}")
     if out is not None:
         _row(table, "free disk", f"{size_text(free_bytes(Path(out)))} for {out}")
     _row(table, "peak memory", f"about {size_text(cost.peak_bytes)} beyond the interpreter")
@@ -161,7 +169,8 @@ def _facts(plan: Plan, cost: Estimate, out: Path | str | None) -> Table:
     if donor:
         _row(table, "config.json", f"from {donor['ref']}{_edits(plan)}")
     if tokenizer:
-        _row(table, "tokenizer", f"from {tokenizer['ref']}")
+        held = has_tokenizer(Path(tokenizer["folder"]))
+        _row(table, "tokenizer", f"from {tokenizer['ref']}" if held else f"none: {tokenizer['ref']} has none")
     _row(table, "seed", str(plan.seed))
     return table
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from carrick.errors import ConfigError, FormatError
 from carrick.progress import Progress
-from carrick.similarity.checkpoints import compile_pattern
+from carrick.similarity.checkpoints import compile_patterns
 
 if TYPE_CHECKING:
     import re
@@ -42,11 +42,18 @@ def line_up(adapters: Sequence[Adapter], exclude: Sequence[str] = ()) -> Modules
     Raises
     ------
     ConfigError
-        DoRA, a pattern that is no regular expression, or nothing to compare.
+        DoRA, a pattern that is no regular expression or is found in no name, or nothing to compare.
     FormatError
         A module with different shapes.
     """
-    patterns = [compile_pattern(pattern) for pattern in exclude]
+    # Whole weights are left out anyway; to exclude them is no mistake.
+    held = [
+        name
+        for each in adapters
+        for kept in (each.modules, each.saved, each.biases, each.tokens)
+        for name in kept
+    ]
+    patterns = compile_patterns(exclude, held, "module")
     modules: dict[str, LoraModule] = {}
     owners: dict[str, Adapter] = {}
     for adapter in adapters:

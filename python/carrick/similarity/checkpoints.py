@@ -13,9 +13,10 @@ from carrick.errors import ConfigError, PlanError
 from carrick.plan.quantized import refuse_quantized
 from carrick.progress import listener
 from carrick.similarity.sums import PairSums, symmetric
+from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from carrick.checkpoints import Checkpoint
     from carrick.progress import Progress
@@ -42,16 +43,17 @@ def line_up(base: Checkpoint, models: Sequence[Checkpoint], exclude: Sequence[st
     Raises
     ------
     ConfigError
-        A pattern is no regular expression.
+        A pattern is no regular expression, or is found in no name.
     PlanError
         Different shapes, a quantised checkpoint, or no tensor in common.
     """
-    patterns = [compile_pattern(pattern) for pattern in exclude]
     everyone = [base, *models]
+    names = [name for checkpoint in everyone for name in checkpoint.tensors]
+    patterns = compile_patterns(exclude, dict.fromkeys(names), "tensor")
     for checkpoint in everyone:
         refuse_quantized(checkpoint)
     kept, excluded, partial, integers = [], [], [], []
-    for name in dict.fromkeys(name for checkpoint in everyone for name in checkpoint.tensors):
+    for name in dict.fromkeys(names):
         if any(pattern.search(name) for pattern in patterns):
             excluded.append(name)
         elif any(name not in checkpoint.tensors for checkpoint in everyone):
@@ -79,12 +81,20 @@ def line_up(base: Checkpoint, models: Sequence[Checkpoint], exclude: Sequence[st
     return Lineup(kept, notes)
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern of names, or say what is wrong with it."""
+def compile_patterns(exclude: Sequence[str], names: Collection[str], what: str) -> list[re.Pattern[str]]:
+    """Compile the patterns of what is left out, or say what is wrong with one: it leaves nothing out, for example."""
+    return [_compile(pattern, names, what) for pattern in exclude]
+
+
+def _compile(pattern: str, names: Collection[str], what: str) -> re.Pattern[str]:
     try:
-        return re.compile(pattern)
+        compiled = re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"exclude: {pattern!r} is no regular expression ({error})") from error
+    if not any(compiled.search(name) for name in names):
+        parts = dict.fromkeys(part for name in names for part in name.split("."))
+        raise ConfigError(f"exclude: {pattern!r} is found in the name of no {what}{nearest(pattern, parts)}")
+    return compiled
 
 
 def _left_out(names: Sequence[str], why: str) -> str:

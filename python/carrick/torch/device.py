@@ -19,13 +19,15 @@ CPU_MEMORY = 1 << 30
 """Bytes that intermediate results may take on the CPU when nothing else is said (1 GiB)."""
 
 
-def find_device(name: str | torch.device) -> torch.device:
+def find_device(name: str | torch.device, also: tuple[str, ...] = ()) -> torch.device:
     """Return the device of that name.
 
     Parameters
     ----------
     name
         ``cpu``, ``cuda`` or ``cuda:1``.
+    also
+        Names that the caller takes beside these, for the message.
 
     Raises
     ------
@@ -40,7 +42,8 @@ def find_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device `{name}` is not one; it is cpu, cuda or cuda:<number>") from None
+        known = ", ".join([*also, "cpu", "cuda", "cuda:<number>"])
+        raise ConfigError(f"there is no device `{name}`; it is one of {known}") from None
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(
             f"device `{name}`: decompositions need float64, which is there on cpu and cuda; use one of them"

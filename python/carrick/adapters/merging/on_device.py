@@ -38,13 +38,14 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
     try:
         from carrick.torch import Place as Stored  # noqa: PLC0415
         from carrick.torch import merge_on_device, stored_module  # noqa: PLC0415  (torch is an extra)
+        from carrick.torch.device import find_device  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"--device {engine.device} needs torch ({error}): pip install 'carrick[torch]'"
         ) from error
     _refuse_others(recipe)
-    device = engine.device.removeprefix(TORCH)
-    options = _options(recipe, None if device.startswith("cuda") else engine.memory)
+    device = find_device(engine.device.removeprefix(TORCH), also=(f"{TORCH}cpu",))
+    options = _options(recipe, None if device.type == "cuda" else engine.memory)
     adapters = lineup.adapters
     modules = []
     for entry in lineup.entries:

@@ -109,6 +109,8 @@ def chosen(
     ]
     for each in families:
         if not any(one is each for one, _ in found):
-            have = f"it has {', '.join(there[each.name])}" if there[each.name] else "no file of it is there"
-            raise ConfigError(f"the task {each.name} has none of the languages asked for; {have}")
+            if data is not None and not there[each.name]:
+                raise ConfigError(each.no_file(data, next(iter(wanted or each.languages))))
+            have = ", ".join(there[each.name])
+            raise ConfigError(f"the task {each.name} has none of the languages asked for; it has {have}")
     return found

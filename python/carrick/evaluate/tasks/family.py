@@ -86,6 +86,14 @@ class Family:
         folder = self.folder(data)
         return [code for code in self.languages if self.file(folder, code).exists()]
 
+    def no_file(self, data: Path, language: str) -> str:
+        """Say that no language has a file, and where that of one would be."""
+        folder = self.folder(data)
+        place = (
+            f"; that of `{language}` is {self.file(folder, language)}" if language in self.languages else ""
+        )
+        return f"{folder}: no file of the task {self.name} is there{place}"
+
     def splits(self, data: str | Path | None = None, language: str = "en", **_: object) -> dict[str, Any]:
         """Return the splits that the harness reads, as `datasets.Dataset`.
 
