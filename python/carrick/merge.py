@@ -137,23 +137,21 @@ def merge(
     start = time.perf_counter()
     target = absolute(out)
     check_replaceable(target, force=force)
-    allowed, capped = budget(memory, container_limit(), memory_in_use())
-    engine = EngineOptions(allowed, threads, read, check_finite)
-    _check(engine)
+    engine, capped = engine_options(memory, threads, read, check_finite=check_finite)
     if plan is None and config is not None and _has_models_that_are_adapters(config):
         from carrick.adapters import configured  # noqa: PLC0415
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
 
         configured.refuse_for_adapters(shard_size=shard_size, hash_inputs=hash_inputs)
-        how = Engine(allowed, threads, download=download, progress=listener(progress))
+        how = Engine(engine.memory, threads, download=download, progress=listener(progress))
         asked: dict[str, Any] = {"seed": seed, "force": force, "keep": keep_intermediates}
         if dry_run:
             made = configured.report_of(configured.plan_configured(config, target, how, **asked), target)
         else:
             made = configured.merge_configured(config, target, how, **asked)
-        made.notes += [capped] if capped else []
+        made.notes += capped
         return made
-    report = MergeReport(target, notes=[capped] if capped else [], dry_run=dry_run)
+    report = MergeReport(target, notes=capped, dry_run=dry_run)
     run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:
         _refuse_beside_plan(config=config, seed=seed, shard_size=shard_size)
@@ -174,6 +172,8 @@ def plan(
     config: Config,
     out: str | Path | None = None,
     *,
+    memory: str | int | None = None,
+    threads: int | None = None,
     shard_size: str | int | None = None,
     seed: int | None = None,
     download: bool = False,
@@ -182,8 +182,8 @@ def plan(
 
     Parameters
     ----------
-    config, shard_size, seed, download
-        As for :func:`merge`.
+    config, memory, threads, shard_size, seed, download
+        As for :func:`merge`; what does not fit the memory is refused.
     out
         The output folder, when room on its disk, overlap with the inputs and what stands there are to be checked;
         a model or adapter there is no mistake, since :func:`merge` can replace it.
@@ -199,18 +199,23 @@ def plan(
     ConfigError, PlanError, FormatError
         What was asked for cannot be done.
     """
-    return plan_documents(config, out, shard_size=shard_size, seed=seed, download=download)[-1]
+    return plan_documents(
+        config, out, memory=memory, threads=threads, shard_size=shard_size, seed=seed, download=download
+    )[-1]
 
 
 def plan_documents(
     config: Config,
     out: str | Path | None = None,
     *,
+    memory: str | int | None = None,
+    threads: int | None = None,
     shard_size: str | int | None = None,
     seed: int | None = None,
     download: bool = False,
 ) -> list[Plan] | list[AdapterPlan]:
     """Plan every document of a configuration, the output's last; the parameters are those of :func:`plan`."""
+    engine, _ = engine_options(memory, threads)
     target = None if out is None else absolute(out)
     if target is not None:
         must_be_forced(target)  # raises where not even that would do
@@ -219,13 +224,28 @@ def plan_documents(
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
 
         refuse_for_adapters(shard_size=shard_size)
-        how = Engine(budget(None, container_limit(), memory_in_use())[0], download=download)
+        how = Engine(engine.memory, threads, download=download)
         return plan_configured(config, target, how, seed=seed)
     size = _shard_size(shard_size)
     plans = Series(config, target, shard_size=size, seed=seed, download=download).plans()
     for each in plans:
         companions(each)
+        estimate_of(each, asdict(engine))  # raises for what does not fit
     return plans
+
+
+def engine_options(
+    memory: str | int | None,
+    threads: int | None,
+    read: Literal["auto", "pread", "mmap"] = "auto",
+    *,
+    check_finite: bool = False,
+) -> tuple[EngineOptions, list[str]]:
+    """Return how the engine works when it is asked so, and a note where the container leaves it less memory."""
+    allowed, capped = budget(memory, container_limit(), memory_in_use())
+    engine = EngineOptions(allowed, threads, read, check_finite)
+    _check(engine)
+    return engine, [capped] if capped else []
 
 
 def _has_models_that_are_adapters(config: Config) -> bool:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from carrick import plan
 from carrick.cli.output import WIDTH
+from carrick.errors import PlanError
 
 
 def narrow(text: str) -> bool:
@@ -140,6 +142,29 @@ def test_plan_of_a_bad_configuration_is_exit_2(carrick, models):
 def test_plan_takes_a_seed(carrick, models):
     assert carrick("plan", models.config(seed=3), "--json").json["seed"] == 3
     assert carrick("plan", models.config(seed=3), "--json", "--seed", "4").json["seed"] == 4
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_plan_refuses_what_does_not_fit(carrick, models, out, words):
+    config = models.config()
+    planned = carrick("plan", config, "--memory", "1MiB", *words)
+    merged = carrick("merge", config, out, "--dry-run", "--memory", "1MiB")
+    assert (planned.code, planned.out, planned.err) == (2, "", merged.err)
+    assert "allow more with --memory" in planned.err
+    assert carrick("plan", config, "--threads", "0", *words).code == 2
+    with pytest.raises(PlanError, match="allow more with --memory"):
+        plan(config, memory="1MiB")
+
+
+def test_plan_counts_the_threads_as_the_merge_does(carrick, models, out):
+    def peak(*words):
+        lines = carrick(*words).out.splitlines()
+        return next(line.rstrip() for line in lines if line.startswith("peak memory"))
+
+    config = models.config()
+    one, four = (peak("plan", config, "--threads", number) for number in (1, 4))
+    assert one != four
+    assert peak("merge", config, out, "--dry-run", "--threads", 4) == four
 
 
 def test_methods_are_listed(carrick):

@@ -94,7 +94,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     elif dry_run:
         from carrick.cli.plan import say_plans  # noqa: PLC0415
 
-        say_plans(report.plans, target)
+        say_plans(report.plans, target, memory, threads)
         say()
         say(f"nothing was written: without --dry-run this makes {target}")
     else:

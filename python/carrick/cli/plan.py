@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,13 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
     config: Annotated[Path, typer.Argument(help="A YAML file, mergekit's or ours.")],
     out: Annotated[
         Path | None, typer.Argument(help="The output folder, to check the room on its disk as well.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
     ] = None,
     shard_size: Annotated[
         str | None,
@@ -48,7 +56,9 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
     from carrick.merge import plan_documents  # noqa: PLC0415
     from carrick.output_folder import must_be_forced  # noqa: PLC0415
 
-    plans = plan_documents(config, out, shard_size=shard_size, seed=seed, download=download)
+    plans = plan_documents(
+        config, out, memory=memory, threads=threads, shard_size=shard_size, seed=seed, download=download
+    )
     if out is not None and must_be_forced(absolute(out)):
         note(f"{out} exists already: to replace it the merge needs --force")
     if as_json:
@@ -56,22 +66,27 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
         contents = [each.as_dict() for each in plans]
         say_json(contents if len(contents) > 1 else contents[0])
     else:
-        say_plans(plans, out)
+        say_plans(plans, out, memory, threads)
 
 
-def say_plans(plans: Sequence[Plan | AdapterPlan], out: Path | None) -> None:
-    """Print plans for people, one for each document."""
+def say_plans(
+    plans: Sequence[Plan | AdapterPlan], out: Path | None, memory: str | None, threads: int | None
+) -> None:
+    """Print plans for people, one for each document, with what they take of memory and threads."""
     from rich.console import Console  # noqa: PLC0415
 
-    from carrick.plan import Plan  # noqa: PLC0415
+    from carrick.merge import engine_options  # noqa: PLC0415
+    from carrick.plan import Plan, estimate_of  # noqa: PLC0415
     from carrick.plan.text import plan_text  # noqa: PLC0415
 
+    engine, capped = engine_options(memory, threads)
+    notes(capped)
     console = Console(width=WIDTH, highlight=False, soft_wrap=False)
     for number, each in enumerate(plans):
         if number:
             say()
         place = out if number == len(plans) - 1 else None
         if isinstance(each, Plan):
-            console.print(plan_text(each, place))
+            console.print(plan_text(each, place, estimate_of(each, asdict(engine))))
         else:
             say_adapter_plan(each, place)
