@@ -67,9 +67,11 @@ def test_an_update_needs_every_seed() -> None:
     }
     content = found(update={"language": "en", "share": 0.5, "changes": changes})
     assert found_by._update_own(content).verdict == "within the noise"
-    assert found_by._update_others(content).verdict == "within the noise"
+    assert found_by._update_others(content).verdict == "mixed"  # one is clearly better, one clearly worse
     changes["es"] = difference(0.01, 0.02)
     assert found_by._update_others(content).verdict == "repeats"
+    changes["de"] = changes["fr"] = difference(-0.01, 0.01)
+    assert found_by._update_others(content).verdict == "within the noise"  # one of three, and none is worse
 
 
 def trainings(resumed: str | None) -> dict[str, Finished]:

@@ -68,5 +68,30 @@ def test_text_is_escaped_in_the_page() -> None:
     assert 'alt="Points"' in html
 
 
+def test_a_claim_ends_before_what_was_found() -> None:
+    finding = Finding("They differ", "mixed", "95 %")
+    shown = Report("Title", [], [Section("Part", [Findings([finding])])])
+    assert "- **mixed**: They differ. Here: 95\u00a0%.\n" in text(shown)
+    assert "They differ.<br>Here: 95 %.</p>" in page(shown, {})
+    assert ".mixed {" in page(shown, {})
+    assert Finding("They differ.", "mixed", "95 %.").sentences == ("They differ.", "95 %.")
+
+
+def test_no_cell_of_a_heat_map_is_a_negative_zero() -> None:
+    pytest.importorskip("matplotlib")
+    from carrick.study.plots import heat_map  # noqa: PLC0415
+
+    axes = heat_map(["a", "b"], [[1, -0.004], [-0.011, 1]], label="cosine").axes[0]
+    assert [cell.get_text() for cell in axes.texts] == ["1", "0.00", "−0.01", "1"]
+
+
+def test_no_bar_of_ranks_is_cut() -> None:
+    pytest.importorskip("matplotlib")
+    from carrick.study.plots import rank_plot  # noqa: PLC0415
+
+    assert rank_plot(["a", "b"], [4.0, 2.0], 7.0).axes[0].get_xlim()[0] < 2.0 - 3.5
+    assert rank_plot(["a", "b"], [4.0, 2.0], 1.0).axes[0].get_xlim()[0] == 0
+
+
 def test_markdown_keeps_to_the_width() -> None:
     assert max(map(len, text(report()).splitlines())) <= 100

@@ -14,6 +14,7 @@ from carrick.study.languages.tweets import load
 from carrick.study.registry import find
 from carrick.study.run import chosen_recipe
 from carrick.study.task_language.accounting import COUNTS
+from carrick.study.task_language.findings import _finding, _samples
 from carrick.study.task_language.models import models
 from carrick.study.task_language.numbers import macro_f1_of_seeds
 from carrick.study.task_language.stages import all_stages, training_recipe
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carrick.study import StudyRun
+    from carrick.study.report import Verdict
 
 pytestmark = [
     pytest.mark.xdist_group("study-task-language"),
@@ -137,9 +139,34 @@ def test_verdicts_follow_from_intervals(low: float, high: float, says: str) -> N
     assert verdict({"low": low, "high": high}, lower_is_better=True) == turned
 
 
-def test_a_claim_of_several_comparisons_repeats_only_if_all_do() -> None:
-    assert together(["repeats", "within the noise"]) == "within the noise"
-    assert together(["within the noise", "does not repeat"]) == "does not repeat"
+@pytest.mark.parametrize(
+    ("verdicts", "says"),
+    [
+        (["repeats", "repeats"], "repeats"),
+        (["repeats", "within the noise"], "repeats in part"),
+        (["repeats", "within the noise", "does not repeat"], "mixed"),  # clear, and opposed
+        (["within the noise", "does not repeat"], "does not repeat"),
+        (["within the noise", "within the noise"], "within the noise"),
+        ([], "not tested"),
+    ],
+)
+def test_a_claim_of_several_comparisons_repeats_only_if_all_do(verdicts: list[Verdict], says: str) -> None:
+    assert together(verdicts) == says
+
+
+def test_clear_comparisons_are_counted_by_their_side() -> None:
+    common = {"first": "mixed", "second": "cat/free", "target": "de", "language": "de", "difference": 0.0}
+    ends = [(0.1, 0.2), (-0.1, 0.1), (-0.2, -0.1), (-0.3, -0.1)]
+    found = _finding("They agree", [{**common, "low": low, "high": high} for low, high in ends], "en")
+    assert found.verdict == "mixed"
+    assert found.evidence.startswith("Of 4 comparisons 1 clearly agree, 2 clearly disagree. ")
+
+
+def test_one_language_is_no_languages() -> None:
+    ways = {way: [{"samples_seen": 1.0}, {"samples_seen": 2.0}] for way in ("mlm", "cat", "mixed")}
+    evidence = _samples({"ways": ways, "counts": [1, 2]}).evidence
+    assert evidence.startswith("1 language: 1 against")
+    assert "; 2 languages: 2 against" in evidence
 
 
 # --- the whole study

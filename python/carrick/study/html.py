@@ -13,7 +13,7 @@ from carrick.study.report import Figure, Findings, Table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from carrick.study.report import Part, Report
+    from carrick.study.report import Finding, Part, Report
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #5c5c5c; --line: #d9d9d9;
@@ -38,6 +38,7 @@ code { font-size: .92em; }
 .finding { border-left: 4px solid var(--line); padding: .1rem 0 .1rem 1rem; margin: .9rem 0; max-width: 48rem; }
 .finding .verdict { font-weight: 700; }
 .repeats { border-color: #0072b2; } .does-not-repeat { border-color: #d55e00; }
+.repeats-in-part { border-color: #56b4e9; } .mixed { border-color: #e69f00; }
 .within-the-noise, .by-construction { border-color: #999999; }
 """.strip()
 
@@ -75,17 +76,21 @@ def _part(part: Part, pictures: Mapping[str, bytes]) -> str:
         image = f'<img alt="{escape(part.short)}" src="data:image/png;base64,{data}">'
         return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
     if isinstance(part, Findings):
-        return "\n".join(
-            f'<div class="finding {each.verdict.replace(" ", "-")}"><p><span class="verdict">{each.verdict}</span>: '
-            f"{_inline(each.claim)}<br>Here: {_inline(each.evidence)}</p></div>"
-            for each in part.found
-        )
+        return "\n".join(_finding(each) for each in part.found)
     if part.startswith("    "):
         code = "\n".join(line.removeprefix("    ") for line in part.splitlines())
         return f"<pre>{escape(code)}</pre>"
     if part.startswith("- "):
         return f"<ul>{''.join(f'<li>{_inline(item)}</li>' for item in _items(part))}</ul>"
     return f"<p>{_inline(part)}</p>"
+
+
+def _finding(found: Finding) -> str:
+    claim, evidence = found.sentences
+    return (
+        f'<div class="finding {found.verdict.replace(" ", "-")}"><p><span class="verdict">{found.verdict}</span>: '
+        f"{_inline(claim)}<br>Here: {_inline(evidence)}</p></div>"
+    )
 
 
 def _items(part: str) -> list[str]:

@@ -11,7 +11,7 @@ from carrick.study.report import Figure, Findings, Table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carrick.study.report import Part, Report
+    from carrick.study.report import Finding, Part, Report
 
 WIDTH = 100
 _NUMBER = re.compile(r"[-+−]?\d[\d,]*\.?\d*|[-+−]?\.\d+")
@@ -85,11 +85,13 @@ def _part(part: Part) -> str:
     if isinstance(part, Figure):
         return f"![{part.short}]({part.name}.png)\n\n{_wrapped(part.caption)}"
     if isinstance(part, Findings):
-        return "\n".join(
-            _wrapped(f"- **{each.verdict}**: {each.claim} Here: {each.evidence}", indent="  ")
-            for each in part.found
-        )
+        return "\n".join(_finding(each) for each in part.found)
     return _wrapped(part)
+
+
+def _finding(found: Finding) -> str:
+    claim, evidence = found.sentences
+    return _wrapped(f"- **{found.verdict}**: {claim} Here: {evidence}", indent="  ")
 
 
 def _wrapped(content: str, indent: str = "") -> str:

@@ -173,7 +173,7 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, label: 
     for i in range(size):
         for j in range(size):
             dark = i != j and abs(values[i][j]) > 0.72 * limit
-            cell = "1" if i == j else f"{values[i][j]:.2f}"
+            cell = "1" if i == j else _hundredths(values[i][j])
             axes.text(j, i, cell, ha="center", va="center", fontsize=8.5, color="white" if dark else INK)
     axes.set_xticks(range(size), names)
     axes.set_yticks(range(size), names)
@@ -185,6 +185,15 @@ def heat_map(names: Sequence[str], values: Sequence[Sequence[float]], *, label: 
     bar.set_label(label, fontsize=8.5)
     bar.ax.tick_params(labelsize=8)
     return figure
+
+
+def _hundredths(value: float) -> str:
+    """Write a number with two decimals; one that rounds to zero has no sign.
+
+    >>> _hundredths(-0.004), _hundredths(-0.011)
+    ('0.00', '−0.01')
+    """
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
 def rank_plot(names: Sequence[str], ranks: Sequence[float], critical_difference: float) -> Figure:
@@ -207,7 +216,8 @@ def rank_plot(names: Sequence[str], ranks: Sequence[float], critical_difference:
     )  # fmt: skip
     axes.set_yticks(list(places), [names[place] for place in order])
     axes.invert_yaxis()
-    axes.set_xlim(left=0)
+    # No bar is cut: that of a low mean rank may reach below 0.
+    axes.set_xlim(left=min(0, ranks[order[0]] - critical_difference / 2 - 0.05 * len(order)))
     axes.set_xlabel("mean rank (1 is best)", fontsize=8.5, color=INK)
     axes.grid(axis="x", color="#e5e5e5", lw=0.6)
     return figure

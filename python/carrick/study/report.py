@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 # `by construction`: what the recipe brings about whatever the models learn; it confirms nothing.
-Verdict = Literal["repeats", "does not repeat", "within the noise", "by construction", "not tested"]
+Verdict = Literal[
+    "repeats", "repeats in part", "mixed", "does not repeat", "within the noise", "by construction", "not tested"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,10 @@ class Figure:
         return self.caption.partition(". ")[0].rstrip(".")
 
 
+def _ended(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A claim of the paper and what the numbers here say to it.
@@ -68,6 +74,11 @@ class Finding:
     claim: str
     verdict: Verdict
     evidence: str
+
+    @property
+    def sentences(self) -> tuple[str, str]:
+        """Claim and evidence, each with its full stop."""
+        return _ended(self.claim), _ended(self.evidence)
 
 
 @dataclass(frozen=True, slots=True)

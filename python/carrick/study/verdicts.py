@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 RULE = (
     "A claim that one way is better than another **repeats** where the 95 % interval of the difference (paired "
     "bootstrap over the test rows) lies wholly on its side, **does not repeat** where it lies wholly on the other, "
-    "and is **within the noise** otherwise. A claim over several comparisons repeats if all of them do, and does "
-    "not repeat if none does and some point clearly the other way. The intervals say nothing of other trainings: "
-    "with one seed a difference may be that seed's. What follows from the recipe's arithmetic, whatever the models "
-    "learn, is marked **by construction** and confirms nothing."
+    "and is **within the noise** otherwise. A claim over several comparisons repeats if all of them do, **repeats in "
+    "part** if some do and the others are within the noise, is **mixed** if some point clearly one way and some the "
+    "other, does not repeat if none does and some point clearly the other way, and is within the noise if none is "
+    "clear. The intervals say nothing of other trainings: with one seed a difference may be that seed's. What follows "
+    "from the recipe's arithmetic, whatever the models learn, is marked **by construction** and confirms nothing."
 )
 
 
@@ -47,13 +48,16 @@ def verdict(interval: Mapping[str, float], *, lower_is_better: bool = False) -> 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
     """Return the verdict of a claim over several comparisons.
 
-    >>> together(["repeats", "repeats"]), together(["repeats", "does not repeat"]), together([])
-    ('repeats', 'within the noise', 'not tested')
+    >>> together(["repeats", "repeats"]), together(["repeats", "within the noise"])
+    ('repeats', 'repeats in part')
+    >>> together(["repeats", "does not repeat"]), together([])
+    ('mixed', 'not tested')
     """
     if not verdicts:
         return "not tested"
     if all(one == "repeats" for one in verdicts):
         return "repeats"
-    if "does not repeat" in verdicts and "repeats" not in verdicts:
-        return "does not repeat"
-    return "within the noise"
+    some, opposed = "repeats" in verdicts, "does not repeat" in verdicts
+    if some:
+        return "mixed" if opposed else "repeats in part"
+    return "does not repeat" if opposed else "within the noise"

@@ -178,6 +178,8 @@ def _update_others(found: Mapping[str, Any]) -> Finding:
         if better > worse and better * 2 >= len(others)
         else "does not repeat"
         if worse > better
+        else "mixed"
+        if worse
         else "within the noise"
     )
     return Finding(
@@ -185,7 +187,7 @@ def _update_others(found: Mapping[str, Any]) -> Finding:
         verdict,
         f"{better} of {len(others)} others clearly better, {worse} clearly worse, the rest within the noise: "
         f"{_changed(found, others)}. It repeats if at least half are better and fewer are worse, and does not if more "
-        "are worse than better.",
+        "are worse than better; else it is mixed where some are worse, and within the noise where none is.",
     )
 
 

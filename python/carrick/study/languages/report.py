@@ -52,6 +52,7 @@ def _quick(results: Mapping[str, Any]) -> list[str]:
 
 def _summary(recipe: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
     verdicts = [each.verdict for each in findings(found)]
+    mixed = verdicts.count("mixed")
     rows = found["rows"]
     named = [stages.NO_ADAPTER, stages.INDIVIDUAL, stages.COMBINED, found["best_merge"]]
     scores = ", ".join(f"{rows[n]['title']} {short(rows[n]['overall']['macro_f1']['mean'])}" for n in named)
@@ -61,6 +62,7 @@ def _summary(recipe: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
         f"seed{'s' if len(seeds) > 1 else ''}: {scores} (the best of the merges).",
         f"Of {len(verdicts)} claims of the paper {verdicts.count('repeats')} repeat here, "
         f"{verdicts.count('does not repeat')} do not, {verdicts.count('within the noise')} cannot be told from noise"
+        + ("" if not mixed else f", {mixed} {'is' if mixed == 1 else 'are'} mixed")
         + f", {verdicts.count('by construction')} follow from the recipe"
         + (f", {verdicts.count('not tested')} were not tested." if "not tested" in verdicts else "."),
     ]

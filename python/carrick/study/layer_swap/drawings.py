@@ -8,7 +8,7 @@ from carrick.study.layer_swap.wording import label
 from carrick.study.plots import BLUE, COLOURS, GREEN, GREY, INK, MARKERS, ORANGE, PURPLE, SKY, canvas, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -22,6 +22,14 @@ _COLOURS = {
     "average": ORANGE,
     "ties": ORANGE,
     "mixing": PURPLE,
+}
+_MEANINGS = {
+    BLUE: "layer swap",
+    SKY: "layer swap of partial SFT",
+    GREEN: "simultaneous SFT",
+    ORANGE: "average, TIES",
+    PURPLE: "data mixing",
+    GREY: "one expert",
 }
 
 _KINDS = {"full": "full fine-tuning", "lora": "LoRA"}
@@ -61,7 +69,20 @@ def german_math(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(axis="both", color="#e5e5e5", lw=0.6)
     axes.set_axisbelow(True)
+    _legend(figure, {_COLOURS.get(row["family"], GREY) for row in shown})
     return figure
+
+
+def _legend(figure: Figure, used: Collection[str]) -> None:
+    """Say above a figure what the colours of its points are."""
+    from matplotlib.lines import Line2D  # noqa: PLC0415  (an extra)
+
+    handles = [
+        Line2D([], [], color=colour, marker="o", ms=5, lw=1.2, label=meaning)
+        for colour, meaning in _MEANINGS.items()
+        if colour in used
+    ]
+    figure.legend(handles=handles, fontsize=7.5, frameon=False, ncols=3, loc="outside upper center")
 
 
 def freeze_and_reset(found: Mapping[str, Any]) -> Figure:

@@ -134,7 +134,8 @@ def _freeze(found: Mapping[str, Any]) -> list[str | Table | Figure]:
     )
     drawing = Figure(
         "freeze-and-reset",
-        "Freeze against reset of the math expert on English math; the line is the expert trained in full.",
+        "Freeze against reset of the math expert on English math. The dashed line is the expert with nothing frozen, "
+        "the dotted one the base.",
         lambda: freeze_and_reset(found),
     )
     return [table, drawing]
@@ -224,9 +225,9 @@ def _setting(found: Mapping[str, Any], recipe: Mapping[str, Any]) -> list[str | 
         f"{sft['batch_size']} rows of at most {recipe['toy']['row_tokens']} tokens; models trained on both corpora "
         f"take twice the steps. Learning rate {sft['learning_rate']:g} in full, {lora['learning_rate']:g} for LoRA "
         f"(rank {lora['rank']}, α {lora['alpha']}, rank-stabilised, all linear layers); constant with warm-up, "
-        f"gradients clipped at {sft['clip_norm']:g}. The paper's learning rates, rank and clip norm are not in our "
-        "copy of it, and its sizes are too large for this model: these are ours. All rows are trained on whole (no "
-        "prompt is masked), since German solutions to score do not exist in the data. "
+        f"gradients clipped at {sft['clip_norm']:g}. The paper's learning rates, rank and clip norm are not "
+        "stated in the text that was used, and its sizes are too large for this model: these are ours. All rows are "
+        "trained on whole (no prompt is masked), since German solutions to score do not exist in the data. "
         f"All trainings together took {seconds / 60:.0f} minutes of one core each."
     )
     check = (

@@ -69,7 +69,10 @@ def _finding(claim: str, compared: Sequence[Compared], task: str) -> Finding:
         )
         pairs.setdefault(name, []).append(change)
     counted = (
-        f"{verdicts.count('repeats')} of {len(verdicts)} comparisons are clear. " if len(verdicts) > 1 else ""
+        f"Of {len(verdicts)} comparisons {verdicts.count('repeats')} clearly agree, "
+        f"{verdicts.count('does not repeat')} clearly disagree. "
+        if len(verdicts) > 1
+        else ""
     )
     text = "; ".join(f"{name}: {', '.join(changes)}" for name, changes in pairs.items())
     return Finding(
@@ -83,7 +86,7 @@ def _samples(found: Mapping[str, Any]) -> Finding:
     fewer = [m < min(c, x) for m, c, x in zip(totals["mlm"], totals["cat"], totals["mixed"], strict=True)]
     here = "everywhere" if all(fewer) else f"for {sum(fewer)} of {len(fewer)} numbers of languages"
     text = "; ".join(
-        f"{count} languages: {m:,.0f} against {c:,.0f} (CAT) and {x:,.0f} (mixed)"
+        f"{count} language{'s' if count > 1 else ''}: {m:,.0f} against {c:,.0f} (CAT) and {x:,.0f} (mixed)"
         for count, m, c, x in zip(found["counts"], totals["mlm"], totals["cat"], totals["mixed"], strict=True)
     )
     return Finding(
