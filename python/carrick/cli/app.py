@@ -51,7 +51,7 @@ def _interruptible(command: Callable[P, R]) -> Callable[P, R]:
 
 app = typer.Typer(
     name="carrick",
-    help="Merge language-model checkpoints at the speed of the disk, in constant memory.",
+    help="Merge language-model checkpoints and LoRA adapters at the speed of the disk, in constant memory.",
     rich_markup_mode=None,  # plain help: no panels, and rich is not imported
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -76,14 +76,12 @@ def _root(
 for command in (merge, plan, inspect, compare, similarity, train, evaluate, methods, schema, doctor):
     app.command()(_interruptible(command))
 
-_adapters = typer.Typer(help="Merge, apply and look at LoRA adapters.", rich_markup_mode=None)
+_adapters = typer.Typer(help="Merge, apply, extract and look at LoRA adapters.", rich_markup_mode=None)
 for adapters_command in adapters.COMMANDS:
     _adapters.command()(_interruptible(adapters_command))
 app.add_typer(_adapters, name="adapters")
 
-_study = typer.Typer(
-    help="Run the papers' experiments as recipes, and write their reports.", rich_markup_mode=None
-)
+_study = typer.Typer(help="Run the papers' experiments, and write their reports.", rich_markup_mode=None)
 for study_command in study.COMMANDS:
     _study.command()(_interruptible(study_command))
 app.add_typer(_study, name="study")

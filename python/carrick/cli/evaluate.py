@@ -50,9 +50,12 @@ def evaluate(  # noqa: PLR0917  (typer reads options from the signature)
     bertscore: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Encoder by which summaries are compared as well.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda or cuda:1.")] = "auto",
     precision: Annotated[
-        str, typer.Option(help="auto (float32 on a CPU, as stored on a GPU), float32, bfloat16 or float16.")
+        str,
+        typer.Option(
+            metavar="TYPE", help="auto (float32 on a CPU, as stored on a GPU), float32, bfloat16 or float16."
+        ),
     ] = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", help="Rows computed together.")] = 8,
     max_length: Annotated[
@@ -62,7 +65,7 @@ def evaluate(  # noqa: PLR0917  (typer reads options from the signature)
         int | None, typer.Option(metavar="N", help="Tokens of an answer; default: the task's.")
     ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Ask in the model's chat template.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the bootstrap.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Write results, answers and charts there."),

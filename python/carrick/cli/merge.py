@@ -24,7 +24,9 @@ class Read(StrEnum):
 
 
 def merge(  # noqa: PLR0917  (typer reads options from the signature)
-    config: Annotated[Path, typer.Argument(help="A YAML file, mergekit's or ours; left out with --plan.")],
+    config: Annotated[
+        Path | None, typer.Argument(help="A YAML file, mergekit's or ours; left out with --plan.")
+    ] = None,
     out: Annotated[Path | None, typer.Argument(help="The output folder.")] = None,
     memory: Annotated[
         str | None,
@@ -102,15 +104,17 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
         say_report(report, target)
 
 
-def _config_and_out(first: Path, second: Path | None, *, has_plan: bool) -> tuple[Path | None, Path]:
+def _config_and_out(first: Path | None, second: Path | None, *, has_plan: bool) -> tuple[Path | None, Path]:
     """Tell the arguments apart: with a plan the output folder stands alone."""
     from carrick.errors import ConfigError  # noqa: PLC0415
 
     if has_plan:
+        if first is None:
+            raise ConfigError("name the output folder: carrick merge --plan FILE OUT")
         if second is not None:
             raise ConfigError("a plan needs no configuration: carrick merge --plan FILE OUT")
         return None, first
-    if second is None:
+    if first is None or second is None:
         raise ConfigError("give a configuration and an output folder: carrick merge CONFIG OUT")
     return first, second
 

@@ -68,9 +68,9 @@ def similarity(  # noqa: PLR0917  (typer reads options from the signature)
         bool, typer.Option("--json", help="Print JSON, with every layer, module and tensor.")
     ] = False,
 ) -> None:
-    """Compare what fine-tuning changed in models: cosine similarity of their task vectors, pair by pair.
+    """Compare what fine-tuning changed in models, pair by pair.
 
-    Norms and the share of entries whose signs differ stand beside it.
+    Cosine similarity of their task vectors, with norms and the share of entries whose signs differ.
     """
     from carrick.similarity import similarity as compare  # noqa: PLC0415
     from carrick.similarity.heatmap import check_plot  # noqa: PLC0415

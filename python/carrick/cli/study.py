@@ -96,7 +96,7 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a study's report, tables and plots anew from its results alone."""
+    """Write a study's report anew, tables and plots, from its results."""
     from carrick.study.run import report_study  # noqa: PLC0415
 
     source = results or Path("studies", name, "report", "results.json")

@@ -43,7 +43,7 @@ def train(  # noqa: PLR0917  (typer reads options from the signature)
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
-    """Fine-tune a model by RECIPE into OUT: a LoRA adapter, or a whole model.
+    """Fine-tune a whole model or a LoRA adapter by RECIPE into OUT.
 
     What it took stands beside the result in training.json. Interrupted, the same command again goes on from the
     newest checkpoint. Several GPUs: accelerate launch -m carrick train RECIPE OUT.

@@ -20,7 +20,7 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
             metavar="ADAPTER[:WEIGHT]", help="PEFT folders or Hub ids, with a weight where it is not 1."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The output folder.")],
     dtype: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Element type of the output; default: the base's.")
     ] = None,
@@ -51,10 +51,10 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Fold LoRA adapters into BASE: W + Σ weight·s·B·A, streamed, in float32 with one rounding.
+    """Fold LoRA adapters into BASE, streamed.
 
-    The weight of an adapter is what follows its last colon, when that is a number. Interrupted, the same command
-    again goes on where it stopped.
+    W + Σ weight·s·B·A is computed in float32 and rounded once. The weight of an adapter is what follows its
+    last colon, when that is a number. Interrupted, the same command again goes on where it stopped.
     """
     from carrick.adapters.apply import apply as run  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ class Saved(StrEnum):
 def extract(  # noqa: PLR0917  (typer reads options from the signature)
     base: Annotated[str, typer.Argument(help="The model that was tuned: a folder, a file, or a Hub id.")],
     tuned: Annotated[str, typer.Argument(help="What it became.")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The output folder.")],
     rank: Annotated[
         int | None, typer.Option("--rank", "-r", metavar="R", help="Rank of the factors.")
     ] = None,
@@ -53,7 +53,9 @@ def extract(  # noqa: PLR0917  (typer reads options from the signature)
         str | None,
         typer.Option(metavar="TYPE", help="Element type of the output; default: as the tuned model."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Key of the random directions that the search begins with.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Key of the random directions that the search begins with.")
+    ] = 0,
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="What the engine may allocate; default 1GiB.")
     ] = None,

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def inspect(
     path: Annotated[str, typer.Argument(help="A PEFT folder, or a Hub id in the cache.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Which one, where a folder holds several adapters.")
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Which one, where a folder holds several adapters."),
     ] = None,
     download: Annotated[
         bool, typer.Option("--download", help="Fetch an adapter from the Hub that is not in the local cache.")

@@ -39,7 +39,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
             metavar="ADAPTER[:WEIGHT]", help="PEFT folders or Hub ids, with a weight where it is not 1."
         ),
     ],
-    out: Annotated[Path, typer.Option("-o", "--out", help="The output folder.")],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="The output folder.")],
     method: Annotated[
         str, typer.Option("--method", "-m", metavar="NAME", help="`carrick methods` lists them.")
     ] = "cat",
