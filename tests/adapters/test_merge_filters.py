@@ -53,7 +53,7 @@ def filtered(part, value=0.5, otherwise=1.0):
 def test_the_nearest_name_is_told(part, hint, pair, tmp_path, capfd):
     code, err = merged(tmp_path, pair, capfd, own={"weight": filtered(part)})
     assert code == 2
-    assert "merge.yml:7: " in err
+    assert "merge.yml:9: " in err
     assert f"the `filter` '{part}' of `weight` is in the name of none of the adapters' modules; {hint}" in err
     assert not (tmp_path / "out").exists()
 

@@ -111,12 +111,17 @@ class Document:
         return self.out_dtype or self.dtype
 
     @property
-    def gradients(self) -> tuple[Setting, ...]:
-        """The settings whose values differ between layers."""
+    def levels(self) -> tuple[Settings, ...]:
+        """The settings of every level: the document's, each slice's, each model's."""
         levels = [self.parameters]
         for part in self.parts:
             levels += [part.parameters, *(source.parameters for source in part.sources)]
-        return tuple(setting for level in levels for setting in level.values() if setting.is_gradient)
+        return tuple(levels)
+
+    @property
+    def gradients(self) -> tuple[Setting, ...]:
+        """The settings whose values differ between layers."""
+        return tuple(setting for level in self.levels for setting in level.values() if setting.is_gradient)
 
     @property
     def referenced_models(self) -> tuple[ModelRef, ...]:

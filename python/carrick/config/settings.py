@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from carrick.config.location import Location
 from carrick.config.tree import ListNode, MapNode, Node, Scalar, as_list, is_null, shown
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
-    from carrick.config.location import Location
     from carrick.methods import Parameter, Value
 
 CONDITION_KEYS = {
@@ -32,6 +32,7 @@ class Condition:
 
     part: str | None
     values: tuple[Value, ...]
+    where: Location = field(default_factory=Location, compare=False, repr=False)
 
     def fits(self, tensor: str) -> bool:
         """Say whether the condition holds for a tensor's name."""
@@ -126,7 +127,7 @@ def _read_condition(node: Node, parameter: Parameter) -> Condition:
         raise part.where.error(
             f"the `filter` of `{name}` is {shown(part)}; it has to be part of a tensor's name"
         )
-    return Condition(None if part.value == "*" else part.value, _read_values(value, parameter))
+    return Condition(None if part.value == "*" else part.value, _read_values(value, parameter), part.where)
 
 
 def _read_values(node: Node, parameter: Parameter) -> tuple[Value, ...]:

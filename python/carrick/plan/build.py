@@ -15,6 +15,7 @@ from carrick.knots.modules import divide
 from carrick.plan.assemble import Assembly
 from carrick.plan.describe import describe, edited_config
 from carrick.plan.dtypes import OutputTypes
+from carrick.plan.filters import check_filters
 from carrick.plan.job import Plan
 from carrick.plan.layer_swap import tied_note
 from carrick.plan.layout import DEFAULT_SHARD_SIZE, KEEP, keep_shards, lay_out
@@ -87,6 +88,7 @@ def build_plan(
     matched = match_slices(document, models, tied=tied) if document.stacked else match_whole(document, models)
     if not matched.targets:
         raise PlanError(f"{models.donor.ref}: holds no tensors, so there is nothing to merge")
+    filters = check_filters(document, models, matched)
     types = OutputTypes(models.donor.origin, document.output_dtype)
     assembly = Assembly(document, models, types)
     matched.targets.sort(key=lambda target: target.order)
@@ -103,7 +105,16 @@ def build_plan(
     }
     swapped = tied_note(document.layer_swap) if tied else []
     follow = tied_heads_follow(merged, document.roles) if tied else []
-    notes = [*meta["notes"], *ties.notes, *swapped, *follow, *assembly.notes(), *in_bases, *config.notes]
+    notes = [
+        *meta["notes"],
+        *filters,
+        *ties.notes,
+        *swapped,
+        *follow,
+        *assembly.notes(),
+        *in_bases,
+        *config.notes,
+    ]
     meta["notes"] = list(dict.fromkeys(notes))
     plan = Plan(models.files, shards, jobs, chosen, meta)
     if out is not None:
