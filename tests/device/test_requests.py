@@ -63,7 +63,11 @@ def test_bad_options(method: str, options: dict[str, Any], message: str) -> None
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gpu", "no device `gpu`; it is one of cpu, cuda, cuda:<number>"), ("mps", "need float64"), ("cuda:99", "no GPU|there are")],
+    [
+        ("gpu", "no device `gpu`; it is one of cpu, cuda, cuda:<number>"),
+        ("mps", "need float64"),
+        ("cuda:99", "no GPU|there are"),
+    ],
 )
 def test_bad_devices(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
