@@ -81,11 +81,7 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        (
-            "",
-            None,
-            "is empty; a merge needs at least `merge_method` and `models`, a training `base`, `data` and",
-        ),
+        ("", None, "the configuration is empty; begin with `merge_method` and `models`"),
         ("# nothing\n---\n...\n", None, "the configuration is empty"),
         ("a: 1\nb: 2\na: 3\n", 3, "`a` is given twice (first in line 1); remove one of them"),
         ("a: [1,\nb: 2\n", None, "not valid YAML: "),

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from carrick.errors import ConfigError
+from carrick.errors import ConfigError, FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +53,16 @@ class Location:
     def note(self, message: str) -> str:
         """Return a sentence for the user about something here."""
         return f"{self}: {message}" if str(self) else message
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Put this place before what is wrong with a model that a YAML text names here.
+
+        Keys say nothing to someone who gave the models as arguments, so those of Python objects are left out.
+        """
+        try:
+            yield
+        except FormatError as error:
+            if self.file is None:
+                raise
+            raise FormatError(f"{self}: {error}") from error

@@ -31,7 +31,9 @@ class Recipe(BaseModel):
 R = TypeVar("R", bound=Recipe)
 
 
-def load_typed(source: str | os.PathLike[str] | Mapping[str, object], recipe: type[R], what: str) -> R:
+def load_typed(
+    source: str | os.PathLike[str] | Mapping[str, object], recipe: type[R], what: str, *, first: str = ""
+) -> R:
     """Return a YAML file or a mapping of the same shape as a checked recipe.
 
     Parameters
@@ -42,6 +44,8 @@ def load_typed(source: str | os.PathLike[str] | Mapping[str, object], recipe: ty
         What it is read as.
     what
         What messages call it, such as ``a training recipe``.
+    first
+        What an empty file is to begin with, for the message that says so.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def load_typed(source: str | os.PathLike[str] | Mapping[str, object], recipe: ty
     if isinstance(source, str | os.PathLike):
         path = Path(source)
         where = Location(file=str(path))
-        trees = read_text(_text(path, where), str(path))
+        trees = read_text(_text(path, where), str(path), first=first or f"the keys of {what}")
         if len(trees) != 1:
             raise where.error(f"{what} is one YAML document; the file holds {len(trees)}")
         tree = trees[0]

@@ -26,8 +26,17 @@ _FLOAT = re.compile(r"[-+]?([0-9]*\.[0-9]+|[0-9]+\.?)([eE][-+]?[0-9]+)?|[-+]?\.(
 _CORE = "tag:yaml.org,2002:"
 
 
-def read_text(text: str, file: str) -> list[Node]:
+def read_text(text: str, file: str, *, first: str = "`merge_method` and `models`") -> list[Node]:
     """Return one tree for each document of the text; empty documents are left out.
+
+    Parameters
+    ----------
+    text
+        The YAML.
+    file
+        What messages call it.
+    first
+        The keys without which there is nothing to do, for the message about an empty text.
 
     Raises
     ------
@@ -57,10 +66,7 @@ def read_text(text: str, file: str) -> list[Node]:
     except RecursionError:
         raise start.error(f"lists and mappings nest too deeply; {MAX_DEPTH} levels are allowed") from None
     if not trees:
-        raise start.error(
-            "the configuration is empty; a merge needs at least `merge_method` and `models`, a training `base`, `data` "
-            "and `training`"
-        )
+        raise start.error(f"the configuration is empty; begin with {first}")
     return trees
 
 

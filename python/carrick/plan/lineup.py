@@ -180,7 +180,8 @@ def open_refs(
         place = (ref.path, ref.revision)
         if place not in origins:
             made = _made_by_a_document(ref, intermediates)
-            origins[place] = made or find(ref.path, ref.revision, download=download)
+            with ref.where.named():
+                origins[place] = made or find(ref.path, ref.revision, download=download)
         by_ref[ref] = model = (
             _put_on(ref, _first_alike(origins, place), files, download=download)
             if ref.adapters
@@ -206,7 +207,8 @@ def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: boo
     adaptation = Adaptation(origin, str(ref))
     adapters = []
     for one in ref.adapters:
-        adapter = read_adapter(one.path, revision=one.revision, download=download)
+        with one.where.named():
+            adapter = read_adapter(one.path, revision=one.revision, download=download)
         adapters.append(AppliedAdapter(adapter, one.weight, first_file + len(adaptation.files)))
         adaptation.add(adapter, one.weight)
     adapted = {_spot(t.stored): t for t in adaptation.adapted.values()}
@@ -251,7 +253,8 @@ def tokenizer_folder(
     made = _made_by_a_document(wanted, intermediates)
     if made is not None:
         return _folder_of(made)
-    path, revision = find_path(wanted.path, wanted.revision, download=download)
+    with wanted.where.named():
+        path, revision = find_path(wanted.path, wanted.revision, download=download)
     found = {"ref": wanted.path, "folder": str(path if path.is_dir() else path.parent), "revision": revision}
     # No model of the merge reads it, so that only this says what must not be written over.
     return found | {"is_folder": path.is_dir(), "files": [] if path.is_dir() else [str(path)]}

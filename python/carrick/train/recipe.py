@@ -282,6 +282,6 @@ def load_recipe(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Tra
     >>> recipe.training.batch_size, recipe.data.train.language
     (8, 'en')
     """
-    recipe = load_typed(source, TrainRecipe, "a training recipe")
+    recipe = load_typed(source, TrainRecipe, "a training recipe", first="`base`, `data` and `training`")
     folder = absolute(source).parent if isinstance(source, str | os.PathLike) else Path.cwd()
     return recipe, folder

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from carrick.adapters.module import LoraModule
     from carrick.checkpoints import FileRecord, Stack, StoredTensor
     from carrick.config import Document, Position
+    from carrick.config.model_ref import ModelRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,7 @@ def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: 
         Two adapters have different shapes for one module, or DoRA magnitudes.
     """
     refs = [source.ref for source in document.parts[0].merged]
-    adapters = [
-        made.get(ref.path) or read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs
-    ]
+    adapters = [made.get(ref.path) or _read(ref, download=download) for ref in refs]
     files: list[FileRecord] = []
     first_files = []
     entries: dict[str, Entry] = {}
@@ -170,6 +169,11 @@ def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: 
         counts = ", ".join(f"{stack.count} in {stack.prefix}" for stack in stacks) or "none"
         notes.append(f"layers are counted by the adapters' modules: {counts}.")
     return AdapterLineup(adapters, files, list(entries.values()), first_files, positions, notes)
+
+
+def _read(ref: ModelRef, *, download: bool) -> Adapter:
+    with ref.where.named():
+        return read_adapter(ref.path, revision=ref.revision, download=download)
 
 
 def stacks_of(entries: Iterable[Entry]) -> list[Stack]:
