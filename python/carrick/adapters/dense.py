@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from carrick.adapters.weights import ByModule
     from carrick.progress import Progress
     from carrick.report import MergeReport
 
@@ -36,7 +37,7 @@ def merge_into_base(
     out: str | Path,
     *,
     method: str = "cat",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float | ByModule] | None = None,
     density: float | None = None,
     variant: str | None = None,
     parameters: Mapping[str, Any] | None = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +14,7 @@ from carrick.adapters.in_memory import as_folders, read_tensors
 from carrick.adapters.merging.engine import Engine
 from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.adapters.references import split_weights
+from carrick.adapters.weights import read_weights
 from carrick.config import load
 from carrick.errors import ConfigError
 from carrick.home import absolute
@@ -21,9 +23,10 @@ from carrick.output_folder import check_replaceable
 from carrick.progress import listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from carrick.adapters.in_memory import StateDict
+    from carrick.adapters.weights import ByModule
     from carrick.progress import Progress
 
 
@@ -32,7 +35,7 @@ def merge(
     out: str | Path | None = None,
     *,
     method: str = "cat",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float | ByModule] | None = None,
     density: float | None = None,
     rank: int | None = None,
     energy: float | None = None,
@@ -64,7 +67,8 @@ def merge(
     method
         `cat` (the exact weighted sum), `ties`, `knots_ties` and others: `carrick methods`.
     weights
-        One for each adapter, where none is in its name; 1 by default, a sum.
+        One for each adapter, where none is in its name; 1 by default, a sum. One that differs between modules is a
+        list, as in a YAML: ``[{"filter": "self_attn", "value": 0.5}, {"value": 1}]``.
     density
         Fraction of each update that trims and drops keep.
     rank, energy
@@ -156,7 +160,7 @@ def document_of(
     adapters: Sequence[str],
     *,
     method: str,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float | ByModule] | None = None,
     density: float | None = None,
     variant: str | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -167,7 +171,7 @@ def document_of(
     Raises
     ------
     ConfigError
-        As many weights as adapters are not given, or a trim without a density.
+        Weights that are not one for each adapter, parameters without names, or a trim without a density.
 
     Examples
     --------
@@ -176,8 +180,9 @@ def document_of(
     """
     if not adapters:
         raise ConfigError("no adapters are given; name at least one")
-    if weights is not None and len(weights) != len(adapters):
-        raise ConfigError(f"{len(weights)} weights for {len(adapters)} adapters; give one for each, or none")
+    given = read_weights(weights, len(adapters))
+    if parameters is not None and not isinstance(parameters, Mapping):
+        raise ConfigError(f"`parameters` is {parameters!r}; give a mapping of names to values")
     known = methods.load().get(method)
     own = dict(parameters or {})
     if density is not None:
@@ -193,8 +198,8 @@ def document_of(
     models = []
     for place, adapter in enumerate(adapters):
         entry: dict[str, Any] = {"model": adapter}
-        if weights is not None:
-            entry["parameters"] = {"weight": float(weights[place])}
+        if given is not None:
+            entry["parameters"] = {"weight": given[place]}
         models.append(entry)
     content = {"merge_method": method, "models": models, "parameters": own, "variant": variant, **(top or {})}
     return {key: value for key, value in content.items() if value is not None}

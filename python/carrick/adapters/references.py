@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carrick.adapters.adapter import Adapter
+    from carrick.adapters.weights import ByModule
 
 
 def read_references(adapters: Iterable[str | Path | Mapping[str, Any]]) -> list[AdapterRef]:
@@ -38,8 +39,8 @@ def open_reference(ref: AdapterRef) -> Adapter:
 
 
 def split_weights(
-    adapters: Sequence[str], weights: Sequence[float] | None
-) -> tuple[list[AdapterRef], Sequence[float] | None]:
+    adapters: Sequence[str], weights: Sequence[float | ByModule] | None
+) -> tuple[list[AdapterRef], Sequence[float | ByModule] | None]:
     """Take the weights of a merge from a list of them, or from the adapters' names.
 
     Returns
