@@ -122,3 +122,14 @@ def test_an_infinity_of_no_weight_is_not_a_number(vote: str, aggregate: str, tmp
     parameters = [{"weight": 0.0, "density": 1.0}, {"weight": 1.0, "density": 1.0}]
     case = Case("ties", models, base, parameters, {"vote": vote, "aggregate": aggregate})
     check(engine.run(case, tmp_path / "run"), case.expected(), case)
+
+
+def test_the_largest_keeps_the_sign_that_its_weight_gives(tmp_path: Path) -> None:
+    """As a sum does: a model whose weight is negative is taken away, though its sign was elected."""
+    base = {"w": np.zeros(3, np.float32)}
+    models = [{"w": np.float32([1, 1, -1])}, {"w": np.float32([2, 0.25, -3])}]
+    parameters = [{"weight": 1.0, "density": 1.0}, {"weight": -1.0, "density": 1.0}]
+    case = Case("ties", models, base, parameters, {"vote": "sum", "aggregate": "max"})
+    written = engine.run(case, tmp_path / "run")
+    check(written, case.expected(), case)
+    assert written["w"].tolist() == [-2, 1, 3]

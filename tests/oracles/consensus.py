@@ -83,8 +83,12 @@ def disjoint_merge(
         gross = np.sum(np.abs(terms), axis=0)
         divisor, divisor_gross = np.ones(shape), np.zeros(shape)
         if aggregate == "max":
-            numerator = gross = np.max(np.abs(terms), axis=0)
-            numerator = numerator * np.where(elected == 0, 0.0, np.sign(elected))
+            gross = np.max(np.abs(terms), axis=0)
+            at = np.argmax(np.abs(terms), axis=0)  # the first of equal ones
+            numerator = np.take_along_axis(np.asarray(terms), at[None], axis=0)[0]
+            # Which of two signs wins is open where they are equal but for rounding: weights may be negative.
+            opposite = np.minimum(np.max(terms, axis=0), -np.min(terms, axis=0))
+            gross = np.where(opposite > (1 - 8 * u) * gross, np.inf, gross)
         elif aggregate == "mean":
             divisor = np.maximum(1, np.sum(agree, axis=0)).astype(np.float64)
         elif aggregate == "weighted_mean" and normalize:

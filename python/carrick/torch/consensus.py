@@ -93,12 +93,11 @@ def _agreeing(
         agrees = x * signs > 0
         part = x if options.vote == "weighted" else x * weight
         if options.aggregate == "max":
-            total = torch.maximum(total, torch.where(agrees, part.abs(), 0))
+            part = torch.where(agrees, part, 0)
+            total = torch.where(part.abs() > total.abs(), part, total)
             continue
         total += torch.where(agrees, part, 0)
         divisor += agrees.to(divisor.dtype) * (1.0 if options.aggregate == "mean" else weight)
-    if options.aggregate == "max":
-        return total * signs
     if options.aggregate == "mean" or (options.aggregate == "weighted_mean" and options.normalize):
         return total / torch.where(divisor == 0, 1.0, divisor)
     return total

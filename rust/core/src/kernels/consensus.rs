@@ -47,20 +47,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// For entries that agree: largest ← max(largest, |factor·x|).
+    /// For entries that agree: largest ← factor·x where that is larger in magnitude; of equal ones the first stays.
     pub fn gather_largest<R: Real>(x: &[R], signs: &[R], factor: R, largest: &mut [R]) {
         for ((&x, &sign), largest) in x.iter().zip(signs).zip(largest) {
-            let size = if x * sign > R::ZERO { (factor * x).abs() } else { R::ZERO };
-            *largest = if size > *largest { size } else { *largest };
-        }
-    }
-}
-
-multiversion! {
-    /// x ← x·sign.
-    pub fn apply_signs<R: Real>(x: &mut [R], signs: &[R]) {
-        for (x, &sign) in x.iter_mut().zip(signs) {
-            *x = *x * sign;
+            let weighted = if x * sign > R::ZERO { factor * x } else { R::ZERO };
+            *largest = if weighted.abs() > largest.abs() { weighted } else { *largest };
         }
     }
 }

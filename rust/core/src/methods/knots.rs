@@ -63,7 +63,7 @@ pub const TIES: Method = Method {
     name: "knots_ties",
     title: "KnOTS with TIES",
     summary: "Trims, elects signs and averages in the basis that the updates share, where they agree more often.",
-    formula: "ΔW = λ·U·ties(S·V₁ᵀ, …, S·Vₙᵀ),  [ΔW₁ | … | ΔWₙ] = U·S·[V₁ᵀ | … | Vₙᵀ]",
+    formula: "ΔW = λ·U·mean{ wᵢ·trim(S·Vᵢᵀ) : sign elected },  [ΔW₁ | … | ΔWₙ] = U·S·[V₁ᵀ | … | Vₙᵀ]",
     passes: "2",
     parameters: &[
         UNIT_WEIGHT,
@@ -111,7 +111,7 @@ pub const DARE_TIES: Method = Method {
     name: "knots_dare_ties",
     title: "KnOTS with DARE-TIES",
     summary: "DARE's random drop in the shared basis, followed by the sign election of TIES.",
-    formula: "ΔW = λ·U·agree(m₁⊙(S·V₁ᵀ)/d, …),  mᵢ ~ Bernoulli(d)",
+    formula: "ΔW = λ·U·mean{ wᵢ·mᵢ⊙(S·Vᵢᵀ)/d : sign elected },  mᵢ ~ Bernoulli(d)",
     parameters: &[
         UNIT_WEIGHT,
         DENSITY,

@@ -21,7 +21,7 @@ pub const METHOD: Method = Method {
     name: "layer_swap",
     family: Family::Copy,
     title: "Layer swapping",
-    summary: "Layers near the input and the output from a language expert, those between from a task expert; no arithmetic.",
+    summary: "Layers near the input and the output from a language expert, those between from a task expert; copied, or averaged where asked.",
     formula: "θ[l] = θ_language[l] for l < b or l ≥ L − u, else θ_task[l]",
     source: "https://arxiv.org/abs/2410.01335",
     base: Base::Optional,

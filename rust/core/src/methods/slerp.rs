@@ -3,7 +3,11 @@
 use super::measured::Dots;
 use super::table::{Base, Family, Method, Parameter, Scope, required};
 
-const T: Parameter = required("t", Scope::Global, "Position on the arc: 0 is the base model, 1 the other.");
+const T: Parameter = required(
+    "t",
+    Scope::Global,
+    "Position on the arc: 0 is the base (without one, the model listed first), 1 the other.",
+);
 
 pub const METHOD: Method = Method {
     name: "slerp",

@@ -211,5 +211,5 @@ pub const AGGREGATE: Parameter = choice(
     Scope::Global,
     "weighted_mean",
     &["weighted_mean", "mean", "sum", "max"],
-    "How agreeing deltas combine: Σw·δ/Σw (plain Σw·δ without `normalize`), Σw·δ over their count, Σw·δ, or the largest w·δ.",
+    "How agreeing deltas combine: Σw·δ/Σw (plain Σw·δ without `normalize`), Σw·δ over their count, Σw·δ, or the w·δ of the largest magnitude.",
 );

@@ -9,7 +9,7 @@ use crate::counts::Counts;
 use crate::error::Result;
 use crate::kernels::combine::{add_scaled, add_to_base, divide, scale};
 use crate::kernels::consensus::{
-    Voter, apply_signs, divide_by, elect, gather, gather_largest, merge_agreeing, vote_by_sign, vote_by_sum,
+    Voter, divide_by, elect, gather, gather_largest, merge_agreeing, vote_by_sign, vote_by_sum,
 };
 use crate::kernels::convert::{Element, count_overflow, count_special};
 use crate::kernels::random::fill;
@@ -355,7 +355,6 @@ impl<'w, 'a, R: Scan + Element> Workspace<'w, 'a, R> {
             }
         }
         match consensus.aggregate {
-            Aggregate::Max => apply_signs(level, merged, signs),
             Aggregate::Mean => divide_by(level, merged, divisors),
             Aggregate::WeightedMean if operation.recipe.normalize => divide_by(level, merged, divisors),
             _ => {}
