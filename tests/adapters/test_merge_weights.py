@@ -100,5 +100,5 @@ def test_what_is_no_weight(pair):
         merge([f"{pair[0]}:half", pair[1]])
     with pytest.raises(ConfigError, match="1e999; it has to be finite"):
         merge([f"{pair[0]}:1e999", pair[1]])
-    with pytest.raises(FormatError, match=r"did you mean .*de\?"):
+    with pytest.raises(FormatError, match=r"did you mean .*de`\?"):
         merge([pair[0], f"{pair[1]}x:0.5"])
