@@ -41,8 +41,8 @@ _PLAIN: dict[str, Any] = {
     "peft_type": "LORA",
     "use_rslora": False,
 }
-# What says which of PEFT's and transformers' classes the adapter is loaded into.
-_OF_TASK = ("task_type", "auto_mapping")
+OF_TASK = ("task_type", "auto_mapping")
+"""What says which of PEFT's and transformers' classes the adapter is loaded into."""
 # Settings of initialisations, which a finished adapter has no use for and PEFT warns about.
 _INITIALISATIONS = ("corda_config", "eva_config", "lora_ga_config", "loftq_config")
 
@@ -92,7 +92,7 @@ def adapter_config(
     config = {key: value for key, value in first.raw.items() if key not in _INITIALISATIONS}
     config |= {key: ({} if key == "loftq_config" else None) for key in _INITIALISATIONS if key in first.raw}
     if task is not None:
-        config |= {key: task.raw.get(key) for key in _OF_TASK if key in config or key in task.raw}
+        config |= {key: task.raw.get(key) for key in OF_TASK if key in config or key in task.raw}
     return config | {
         **_PLAIN,
         "r": r,

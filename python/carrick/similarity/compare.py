@@ -167,14 +167,16 @@ def _of_adapters(
     download: bool,
 ) -> Similarity:
     from carrick.adapters.adapter import read_adapter  # noqa: PLC0415  (wanted for adapters alone)
+    from carrick.adapters.forms import in_one_form  # noqa: PLC0415
 
-    adapters = [read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs]
+    read = [read_adapter(ref.path, revision=ref.revision, download=download) for ref in refs]
+    adapters, renamed = in_one_form(read)
     weights = [ref.weight for ref in refs]
     lineup = adapter_side.line_up(adapters, exclude)
     sums = adapter_side.measure(adapters, weights, lineup.modules, progress, signs=signs)
     pairs = zip(adapters, weights, strict=True)
     names = [str(AdapterRef(public_name(_entry(adapter)), weight=weight)) for adapter, weight in pairs]
-    return _result("adapters", _short(names, refs), sums, notes + lineup.notes)
+    return _result("adapters", _short(names, refs), sums, notes + renamed + lineup.notes)
 
 
 def _short(names: list[str], asked: Sequence[ModelRef | AdapterRef]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carrick.adapters.adapter import Adapter, read_adapter
+from carrick.adapters.forms import in_one_form
 from carrick.adapters.keys import tensor_names
 from carrick.checkpoints import find_stacks
 from carrick.errors import PlanError
@@ -140,10 +141,11 @@ def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: 
     FormatError
         An adapter is missing or malformed.
     PlanError
-        Two adapters have different shapes for one module, or DoRA magnitudes.
+        Two adapters have different shapes for one module, DoRA magnitudes, or paths that cannot be told apart.
     """
     refs = [source.ref for source in document.parts[0].merged]
-    adapters = [made.get(ref.path) or _read(ref, download=download) for ref in refs]
+    read = [made.get(ref.path) or _read(ref, download=download) for ref in refs]
+    adapters, renamed = in_one_form(read)
     files: list[FileRecord] = []
     first_files = []
     entries: dict[str, Entry] = {}
@@ -164,7 +166,7 @@ def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: 
             "a gradient runs over layers, and the names of the adapters' modules show none; give one value"
         )
     positions = Positions(stacks, document.roles)
-    notes = [note for adapter in adapters for note in adapter.notes] + _notes(adapters)
+    notes = [note for adapter in adapters for note in adapter.notes] + renamed + _notes(adapters)
     if document.gradients or document.layer_swap is not None:
         counts = ", ".join(f"{stack.count} in {stack.prefix}" for stack in stacks) or "none"
         notes.append(f"layers are counted by the adapters' modules: {counts}.")
