@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from carrick.adapters.finite import naming_adapter
+from carrick.adapters.in_memory import as_folder, as_folders, is_state_dict
 from carrick.adapters.references import on_base, open_reference, read_references
 from carrick.errors import ConfigError
 from carrick.merge import merge
 from carrick.plan import KEEP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
+    from carrick.adapters.in_memory import StateDict
     from carrick.progress import Progress
     from carrick.report import MergeReport
 
 
 def apply(
     base: str | Path,
-    adapters: str | Path | Sequence[str | Path | Mapping[str, Any]],
+    adapters: str | Path | StateDict | Sequence[str | Path | Mapping[str, Any] | StateDict],
     out: str | Path,
     *,
     dtype: str | None = None,
@@ -47,7 +51,8 @@ def apply(
         A model folder, a .safetensors file, or a Hub id.
     adapters
         One adapter or several: a PEFT folder or Hub id, with ``@revision`` and ``:weight`` where needed, or a
-        mapping of `path`, `revision` and `weight`.
+        mapping of `path`, `revision` and `weight`. In the place of a path, a pair of a PEFT state dict and its
+        configuration (a mapping, or a `peft.LoraConfig`).
     out
         Folder of the result, made by one rename at the end.
     dtype
@@ -77,26 +82,45 @@ def apply(
     >>> safetensors.numpy.load_file(report.out / "model.safetensors")["h.0.q.weight"].tolist()
     [[2.0, 2.0, 2.0], [2.0, 2.0, 2.0]]
     """
-    refs = read_references([adapters] if isinstance(adapters, str | Path) else adapters)
-    model = on_base(base, refs)
-    if not model["lora"]:
-        raise ConfigError("nothing to apply: give at least one adapter", key="adapters")
-    config: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": model}]}
-    if dtype is not None:
-        config["dtype"] = dtype
-    with naming_adapter(lambda: map(open_reference, read_references(model["lora"]))):
-        return merge(
-            config,
-            out,
-            memory=memory,
-            threads=threads,
-            shard_size=KEEP if shard_size is None else shard_size,
-            seed=seed,
-            dry_run=dry_run,
-            force=force,
-            read=read,
-            check_finite=check_finite,
-            hash_inputs=hash_inputs,
-            download=download,
-            progress=progress,
-        )
+    with ExitStack() as stack:
+        refs = read_references(_on_disk(adapters, stack))
+        model = on_base(base, refs)
+        if not model["lora"]:
+            raise ConfigError("nothing to apply: give at least one adapter", key="adapters")
+        config: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": model}]}
+        if dtype is not None:
+            config["dtype"] = dtype
+        with naming_adapter(lambda: map(open_reference, read_references(model["lora"]))):
+            return merge(
+                config,
+                out,
+                memory=memory,
+                threads=threads,
+                shard_size=KEEP if shard_size is None else shard_size,
+                seed=seed,
+                dry_run=dry_run,
+                force=force,
+                read=read,
+                check_finite=check_finite,
+                hash_inputs=hash_inputs,
+                download=download,
+                progress=progress,
+            )
+
+
+def _on_disk(adapters: Any, stack: ExitStack) -> Sequence[str | Mapping[str, Any]]:
+    """Return a reference to each adapter; those in memory are written to temporary folders."""
+    alone = isinstance(adapters, str | Path) or is_state_dict(adapters)
+    listed = [adapters] if alone else adapters
+    if not isinstance(listed, Iterable):
+        return as_folders(listed, stack)  # says what would do
+    found: list[str | Mapping[str, Any]] = []
+    for number, one in enumerate(listed, 1):
+        what = f"adapter {number}"
+        if not isinstance(one, Mapping):
+            found.append(as_folder(one, what, stack))
+        elif isinstance(one.get("path"), tuple):
+            found.append({**one, "path": as_folder(one["path"], what, stack)})
+        else:
+            found.append(one)
+    return found

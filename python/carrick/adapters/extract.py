@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from carrick.adapters.extracting.run import Extraction
 from carrick.adapters.extracting.targets import find_targets
+from carrick.adapters.in_memory import take_into_memory, target_of
 from carrick.adapters.merging.engine import Engine
 from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import find
@@ -15,7 +17,6 @@ from carrick.config.location import Location
 from carrick.config.seed import check_seed
 from carrick.config.tree import Scalar
 from carrick.errors import ConfigError
-from carrick.home import absolute
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
 from carrick.plan.output import check_named_inputs, check_output
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 def extract(
     base: str | Path,
     tuned: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     rank: int | None = None,
     energy: float | None = None,
@@ -59,7 +60,8 @@ def extract(
     base, tuned
         The model that was tuned, and what it became: folders, .safetensors files, or Hub ids.
     out
-        Folder of the adapter, made by one rename at the end.
+        Folder of the adapter, made by one rename at the end. None leaves it in memory: the report's `state_dict` and
+        `config`.
     rank, energy
         Rank of all factors; or the share of Σσ² that they keep, so that each module gets the rank it needs.
     rank_of
@@ -104,29 +106,32 @@ def extract(
     """
     check_request(rank, energy, rank_of or {}, modules_to_save)
     check_seed(seed)
-    target = absolute(out)
-    check_replaceable(target, force=force)
-    check_named_inputs(target, [str(base), str(tuned)])
-    allowed, capped = budget(memory, container_limit(), memory_in_use())
-    first, second = (find(str(model), download=download) for model in (base, tuned))
-    for model in (first, second):
-        refuse_quantized(model)
-    check_output(target, [], [Path(file.path) for model in (first, second) for file in model.files])
-    targets = find_targets(first, second, modules, save=modules_to_save == "differing")
-    extraction = Extraction(
-        first,
-        second,
-        targets,
-        ranks=_ranks(targets.matrices, rank, rank_of or {}),
-        energy=energy,
-        exact=exact,
-        seed=seed,
-        dtype=None if dtype is None else read_dtype(Scalar(dtype, Location()), "dtype"),
-    )
-    engine = Engine(allowed, threads, "cpu", download, listener(progress))
-    report = extraction.run(target, engine, force=force)
-    report.notes += [capped] if capped else []
-    return report
+    with ExitStack() as stack:
+        target = target_of(out, stack)
+        check_replaceable(target, force=force)
+        check_named_inputs(target, [str(base), str(tuned)])
+        allowed, capped = budget(memory, container_limit(), memory_in_use())
+        first, second = (find(str(model), download=download) for model in (base, tuned))
+        for model in (first, second):
+            refuse_quantized(model)
+        check_output(target, [], [Path(file.path) for model in (first, second) for file in model.files])
+        targets = find_targets(first, second, modules, save=modules_to_save == "differing")
+        extraction = Extraction(
+            first,
+            second,
+            targets,
+            ranks=_ranks(targets.matrices, rank, rank_of or {}),
+            energy=energy,
+            exact=exact,
+            seed=seed,
+            dtype=None if dtype is None else read_dtype(Scalar(dtype, Location()), "dtype"),
+        )
+        engine = Engine(allowed, threads, "cpu", download, listener(progress))
+        report = extraction.run(target, engine, force=force)
+        report.notes += [capped] if capped else []
+        if out is None:
+            take_into_memory(report)
+        return report
 
 
 def check_request(

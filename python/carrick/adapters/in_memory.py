@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
+from carrick.adapters.folder import WEIGHTS
 from carrick.errors import ConfigError
+from carrick.home import absolute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from contextlib import ExitStack
 
-StateDict = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""A PEFT state dict (NumPy arrays or torch CPU tensors by their keys) and its adapter_config.json as a mapping."""
+    from carrick.adapters.merging.run import AdapterReport
 
 
-def as_folders(adapters: Iterable[str | Path | StateDict], stack: ExitStack) -> list[str]:
+class LiveConfig(Protocol):
+    """A `peft.LoraConfig`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+
+
+StateDict = tuple[Mapping[str, Any], Mapping[str, Any] | LiveConfig]
+"""A PEFT state dict (NumPy arrays or torch CPU tensors by their keys) and its adapter_config.json as a mapping, or a
+`peft.LoraConfig`."""
+
+
+def is_state_dict(adapter: object) -> TypeGuard[StateDict]:
+    """Whether something is an adapter in memory, rather than a path or two references in a tuple.
+
+    Examples
+    --------
+    >>> is_state_dict(({}, {"peft_type": "LORA"})), is_state_dict(({"path": "en"}, {"path": "de"}))
+    (True, False)
+    """
+    if not (isinstance(adapter, tuple) and len(adapter) == 2 and isinstance(adapter[0], Mapping)):
+        return False
+    tensors, config = adapter
+    return "path" not in tensors and (isinstance(config, Mapping) or hasattr(config, "to_dict"))
+
+
+def as_folders(
+    adapters: Iterable[str | Path | StateDict], stack: ExitStack, *, what: str = "adapter"
+) -> list[str]:
     """Return a folder or Hub id for each adapter; those in memory are written to temporary ones.
 
     Raises
@@ -27,26 +56,50 @@ def as_folders(adapters: Iterable[str | Path | StateDict], stack: ExitStack) -> 
         An entry is neither a path nor a state dict with its configuration, or the list is no list.
     """
     if isinstance(adapters, str | Path):
-        raise ConfigError(f"{adapters} is one adapter; give a list of them")
-    folders = []
-    for number, adapter in enumerate(adapters, 1):
-        if isinstance(adapter, str | Path):
-            folders.append(str(adapter))
-            continue
-        if not (
-            isinstance(adapter, tuple) and len(adapter) == 2 and all(isinstance(x, Mapping) for x in adapter)
-        ):
-            raise ConfigError(
-                f"adapter {number} is {type(adapter).__name__}; give a path, a Hub id, or a pair of a state dict and "
-                "its configuration"
-            )
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-")), f"adapter-{number}"
+        raise ConfigError(f"{adapters} is one {what}; give a list of them")
+    if not isinstance(adapters, Iterable):
+        raise ConfigError(f"the {what}s are {_kind(adapters)}; give a list of them")
+    return [as_folder(one, f"{what} {number}", stack) for number, one in enumerate(adapters, 1)]
+
+
+def as_folder(adapter: object, what: str, stack: ExitStack) -> str:
+    """Return the folder or Hub id of an adapter, which is written to a temporary one where it is in memory.
+
+    Raises
+    ------
+    ConfigError
+        It is neither a path nor a state dict with its configuration; its tensors are in no message.
+    """
+    if isinstance(adapter, str | Path):
+        return str(adapter)
+    if not is_state_dict(adapter):
+        raise ConfigError(
+            f"{what} is {_kind(adapter)}; give a path, a Hub id, or a pair of a state dict and its configuration"
         )
-        folder.mkdir()
-        _write(folder, *adapter, what=f"adapter {number}")
-        folders.append(str(folder))
-    return folders
+    scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-"))
+    folder = Path(scratch, what.replace(" ", "-"))
+    folder.mkdir()
+    tensors, config = adapter
+    _write(folder, tensors, config if isinstance(config, Mapping) else config.to_dict(), what=what)
+    return str(folder)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"a tuple ({', '.join(type(one).__name__ for one in value)})"
+    return type(value).__name__
+
+
+def target_of(out: str | Path | None, stack: ExitStack) -> Path:
+    """Return the output folder: a temporary one where the result is to stay in memory."""
+    if out is not None:
+        return absolute(out)
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-")), "merged")
+
+
+def take_into_memory(report: AdapterReport) -> None:
+    """Read the tensors of a result in a temporary folder, which goes away."""
+    report.state_dict, report.out = read_tensors(report.out / WEIGHTS), Path()
 
 
 def _write(folder: Path, tensors: Mapping[str, Any], config: Mapping[str, Any], *, what: str) -> None:
@@ -83,12 +136,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Any], *, of: str = "") -> No
             file.write(buffer.bytes.data)
 
 
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(value: Any) -> Any:
     """Turn sets and enumerations, which a live LoraConfig has, into what JSON has."""
-    return {
-        key: sorted(value) if isinstance(value, set | frozenset) else getattr(value, "value", value)
-        for key, value in config.items()
-    }
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value.value if isinstance(value, Enum) else value
 
 
 def read_tensors(file: Path) -> dict[str, Any]:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from carrick import methods
-from carrick.adapters.folder import WEIGHTS
-from carrick.adapters.in_memory import as_folders, read_tensors
+from carrick.adapters.in_memory import as_folders, take_into_memory, target_of
 from carrick.adapters.merging.engine import Engine
 from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.adapters.references import split_weights
 from carrick.adapters.weights import read_weights
 from carrick.config import load
 from carrick.errors import ConfigError
-from carrick.home import absolute
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
 from carrick.progress import listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from carrick.adapters.in_memory import StateDict
     from carrick.adapters.weights import ByModule
@@ -60,7 +57,7 @@ def merge(
     ----------
     adapters
         PEFT folders or Hub ids, with ``@revision`` and ``:weight`` where needed, or pairs of a PEFT state dict and
-        its configuration for adapters in memory.
+        its configuration (a mapping, or a `peft.LoraConfig`) for adapters in memory.
     out
         Folder of the merged adapter, made by one rename at the end. None leaves it in memory: the report's
         `state_dict` and `config`.
@@ -140,9 +137,7 @@ def merge(
                 "seed": seed,
             },
         )
-        in_memory = out is None
-        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-")) if in_memory else ""
-        target = Path(scratch, "merged") if out is None else absolute(out)
+        target = target_of(out, stack)
         check_replaceable(target, force=force)
         if threads is not None and threads < 1:
             raise ConfigError(f"threads is {threads}: it must be at least 1")
@@ -151,8 +146,8 @@ def merge(
         (document,) = load(config, adapters=True)
         report = merge_document(document, target, engine, force=force)
         report.notes += [capped] if capped else []
-        if in_memory:
-            report.state_dict, report.out = read_tensors(target / WEIGHTS), Path()
+        if out is None:
+            take_into_memory(report)
         return report
 
 
