@@ -171,6 +171,34 @@ def test_the_head(place):
         assert report.state_dict[f"{PREFIX}lm_head.lora_A.weight"].shape[0] == 6
 
 
+@pytest.mark.parametrize("base", [None, "no-such-folder"])
+def test_the_head_of_the_base_is_no_update(base):
+    """It is left out, whether the base is named or not; what is in the layers is as without it."""
+    layers = {Q.format(layer): (6, 5) for layer in range(4)}
+    experts = [lora(seed, {**layers, "lm_head": (9, 6)}) for seed in range(2)]
+    options = {} if base is None else {"base": base}
+    report = merged(experts, method="layer_swap", parameters={"head": "base"}, **options)
+    with_head = merged(experts, method="layer_swap")
+    assert not [key for key in report.state_dict if "lm_head" in key]
+    assert report.config["target_modules"] == sorted(layers)
+    assert all(t.tobytes() == with_head.state_dict[key].tobytes() for key, t in report.state_dict.items())
+    assert len(report.state_dict) == 8
+
+
+@pytest.mark.parametrize("where", ["model", "document"])
+def test_a_weight_that_would_change_nothing(where):
+    experts = [expert(0, 4), expert(1, 4)]
+    content = {"merge_method": "layer_swap"}
+    for weight in (0.5, [0, 1], 0):
+        own = [{"weight": weight}, {}] if where == "model" else None
+        more = {"parameters": {"weight": weight}} if where == "document" else {}
+        with pytest.raises(ConfigError, match=r"the weight is .*`layer_swap` copies each module as it is"):
+            merged_by_document(experts, {**content, **more}, own)
+    plain = merged_by_document(experts, content).state_dict
+    got = merged_by_document(experts, content, [{"weight": 1}, {"weight": 1.0}]).state_dict
+    assert {key: t.tobytes() for key, t in got.items()} == {key: t.tobytes() for key, t in plain.items()}
+
+
 def test_files_on_disk_and_their_meaning_to_peft(tmp_path):
     """Four layers: the first and the last are the language expert's."""
     chosen = case(lambda: llama(num_hidden_layers=4), "q_proj", "down_proj", lora_alpha=2)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from carrick.config.keys import ADAPTER_KEYS
-from carrick.config.tree import Scalar, as_choice, as_count, as_text, shown
+from carrick.config.tree import ListNode, MapNode, Scalar, as_choice, as_count, as_text, shown
 
 if TYPE_CHECKING:
-    from carrick.config.tree import MapNode, Node
+    from carrick.config.tree import Node
     from carrick.methods import Method
 
 MAX_RANK = 1 << 20
@@ -102,6 +102,27 @@ def for_adapters(method: Method, node: Node) -> Method:
         parameters.append(replace(parameter, **change))
     base = "optional" if method.base == "required" else method.base
     return replace(method, parameters=tuple(parameters), base=base)
+
+
+def refuse_weights(node: MapNode, method: Method) -> None:
+    """Raise for a weight of an adapter that is copied as it is, by `layer_swap`.
+
+    Raises
+    ------
+    ConfigError
+        It is not 1, which changes nothing.
+    """
+    if method.name != "layer_swap":
+        return
+    models = node.get("models")
+    for holder in (node, *(models.items if isinstance(models, ListNode) else ())):
+        parameters = holder.get("parameters") if isinstance(holder, MapNode) else None
+        weight = parameters.get("weight") if isinstance(parameters, MapNode) else None
+        if weight is not None and not (isinstance(weight, Scalar) and weight.value in {1, "1", "1.0"}):
+            raise weight.where.error(
+                f"the weight is {shown(weight)}, and `layer_swap` copies each module as it is; leave the weight out, "
+                "or merge with `cat`, where weights may differ from layer to layer"
+            )
 
 
 def default_variant(method: Method) -> str | None:

@@ -13,6 +13,7 @@ from carrick.config.adapter import (
     for_adapters,
     read_adapter_options,
     refuse_adapter_options,
+    refuse_weights,
 )
 from carrick.config.checks import check
 from carrick.config.document import ChatTemplate, Document
@@ -102,6 +103,7 @@ def _read_document(tree: Node, text: str, *, adapters: bool) -> Document:
     method = _read_method(node)
     if adapters:
         method = for_adapters(method, node.entries["merge_method"])
+        refuse_weights(node, method)
     else:
         refuse_adapter_options(node, method)
         if method.name == "cat":
@@ -118,7 +120,7 @@ def _read_document(tree: Node, text: str, *, adapters: bool) -> Document:
     if method.name == "slerp" and base is None:
         base = parts[0].base.ref if parts[0].base is not None else None
     swap = (
-        read_layer_swap(node.get("layers"), parameters, method, parts[0])
+        read_layer_swap(node.get("layers"), parameters, method, parts[0], adapters=adapters)
         if method.name == "layer_swap"
         else None
     )

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from carrick.methods import Method, Value
 
 
-def read_layer_swap(layers: Node | None, settings: Settings, method: Method, part: Slice) -> LayerSwap:
+def read_layer_swap(
+    layers: Node | None, settings: Settings, method: Method, part: Slice, *, adapters: bool = False
+) -> LayerSwap:
     """Return what the language expert gives, and which of the two models it is.
 
-    Without roles the model listed first is the task expert.
+    Without roles the model listed first is the task expert. What an adapter takes from the base is no update: none
+    is needed.
     """
     task, language = _experts(part)
     places = {
@@ -28,7 +31,7 @@ def read_layer_swap(layers: Node | None, settings: Settings, method: Method, par
         for name in ("embeddings", "head", "final_norm")
     }
     for name, place in places.items():
-        if place == "base" and part.base is None:
+        if place == "base" and part.base is None and not adapters:
             raise settings[name].where.error(
                 f"`{name}` comes from the base, but there is no `base_model`; add it"
             )

@@ -9,7 +9,7 @@ from carrick.adapters.merging.outputs import real_of, stacked_a, stacked_b
 from carrick.checkpoints import Stack, locate
 from carrick.errors import PlanError
 from carrick.plan.job import CAST
-from carrick.plan.layer_swap import AVERAGE, LANGUAGE, TASK, Experts
+from carrick.plan.layer_swap import AVERAGE, BASE, LANGUAGE, TASK, Experts
 from carrick.plan.roles import role_outside
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def givers(lineup: AdapterLineup, recipe: Recipe) -> dict[str, Term | None]:
     """Tell of every module that is written which expert's it is; None for the average of both.
 
-    A module that the giving expert does not have is left out: its update is zero there.
+    A module that is to come from the base, or that the giving expert does not have, is left out: its update is zero.
 
     Raises
     ------
     PlanError
-        The partition leaves one expert nothing, or a module is to come from the base.
+        The partition leaves one expert nothing, or no module is left.
     """
     experts = Experts(recipe.document, _stacks(lineup, recipe), [e.weight_name for e in lineup.entries])
     indices = {TASK: experts.task_index, LANGUAGE: 1 - experts.task_index}
@@ -36,11 +36,8 @@ def givers(lineup: AdapterLineup, recipe: Recipe) -> dict[str, Term | None]:
         if giver == AVERAGE:
             found[entry.path] = None
             continue
-        if giver not in indices:
-            raise PlanError(
-                f"{entry.path}: is to come from the `{giver}`, whose update is zero; give `task`, `language` or "
-                "`average`"
-            )
+        if giver == BASE:
+            continue
         term = next((term for term in entry.terms if term.index == indices[giver]), None)
         if term is not None:
             found[entry.path] = term
