@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
 from carrick.config.model_ref import AdapterRef, ModelRef
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carrick.adapters.adapter import Adapter
+    from carrick.adapters.in_memory import StateDict
     from carrick.checkpoints import Checkpoint
     from carrick.plan.lineup import Model
     from carrick.progress import Progress
 
 
 def similarity(
-    models: Sequence[str | Path],
+    models: Sequence[str | Path | StateDict],
     base: str | Path | None = None,
     *,
     signs: bool | None = None,
@@ -47,7 +49,8 @@ def similarity(
     ----------
     models
         Two or more checkpoints (model folders, safetensors files, Hub ids in the local cache), with adapters on
-        them where wanted (``base+adapter:0.5``); or two or more PEFT adapters, with a weight where it is not 1.
+        them where wanted (``base+adapter:0.5``); or two or more PEFT adapters, with a weight where it is not 1. Pairs
+        of a PEFT state dict and its configuration (a mapping, or a `peft.LoraConfig`) are adapters in memory.
     base
         The checkpoint that the models were trained from. Checkpoints need it; adapters do not.
     signs
@@ -89,15 +92,30 @@ def similarity(
     """
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}: it must be at least 1")
-    refs = read_models(models, download=download)
-    allowed, capped = budget(memory, container_limit(), memory_in_use())
-    notes = [capped] if capped else []
+    with ExitStack() as stack:
+        refs = read_models(models, stack, download=download)
+        allowed, capped = budget(memory, container_limit(), memory_in_use())
+        notes = [capped] if capped else []
+        if not any(isinstance(ref, ModelRef) for ref in refs):
+            if base is not None:
+                notes.append(f"the base {base} is not read: the factors of an adapter are its task vector")
+            adapters = [ref for ref in refs if isinstance(ref, AdapterRef)]
+            return _of_adapters(
+                adapters, notes, progress, signs=bool(signs), exclude=exclude, download=download
+            )
+        everyone = _on_base(base, refs, download=download)
+        options = {"memory": allowed, "threads": threads}
+        return _of_checkpoints(
+            everyone, notes, options, progress, signs=signs, exclude=exclude, download=download
+        )
+
+
+def _on_base(
+    base: str | Path | None, refs: Sequence[ModelRef | AdapterRef], *, download: bool
+) -> list[ModelRef]:
+    """Return the base and the checkpoints to compare with it, of which there is one at least."""
     adapters = [ref for ref in refs if isinstance(ref, AdapterRef)]
     checkpoints = [ref for ref in refs if isinstance(ref, ModelRef)]
-    if not checkpoints:
-        if base is not None:
-            notes.append(f"the base {base} is not read: the factors of an adapter are its task vector")
-        return _of_adapters(adapters, notes, progress, signs=bool(signs), exclude=exclude, download=download)
     if adapters:
         raise ConfigError(
             f"{adapters[0]}: is an adapter, and {checkpoints[0]} a checkpoint; give the adapter on its base, as "
@@ -108,11 +126,7 @@ def similarity(
             f"{checkpoints[0]}: is a checkpoint, and its task vector is the difference from its base; name the base: "
             "--base BASE (base=…)"
         )
-    options = {"memory": allowed, "threads": threads}
-    everyone = [read_base(base, download=download), *checkpoints]
-    return _of_checkpoints(
-        everyone, notes, options, progress, signs=signs, exclude=exclude, download=download
-    )
+    return [read_base(base, download=download), *checkpoints]
 
 
 def _of_checkpoints(

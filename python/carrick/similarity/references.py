@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carrick.adapters.in_memory import as_folders
 from carrick.checkpoints import find_path
 from carrick.checkpoints.find import HubFiles
 from carrick.config.location import Location
@@ -13,14 +14,21 @@ from carrick.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
     from pathlib import Path
+
+    from carrick.adapters.in_memory import StateDict
 
 # What tells an adapter on the Hub from a checkpoint, without its weights.
 _TELLING = HubFiles(("*adapter_config.json",), ("checkpoint-*",))
 
 
-def read_models(models: Sequence[str | Path], *, download: bool = False) -> list[ModelRef | AdapterRef]:
+def read_models(
+    models: Sequence[str | Path | StateDict], stack: ExitStack, *, download: bool = False
+) -> list[ModelRef | AdapterRef]:
     """Read the models of a comparison, and tell adapters (`path[@revision][:weight]`) from checkpoints.
+
+    Adapters in memory are written to temporary folders of `stack`.
 
     Raises
     ------
@@ -31,7 +39,7 @@ def read_models(models: Sequence[str | Path], *, download: bool = False) -> list
     """
     if isinstance(models, str):
         raise ConfigError(f"models is {models!r}: give a list of two or more models")
-    texts = [str(model) for model in models]
+    texts = as_folders(models, stack, what="model")
     if len(texts) < 2:
         only = f" ({texts[0]})" if texts else ""
         raise ConfigError(f"similarity needs two models or more, and {len(texts)} was given{only}")
