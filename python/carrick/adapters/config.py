@@ -37,6 +37,8 @@ class AdapterConfig:
         Modules trained in full; rows of embeddings trained by themselves, the key "" for the input embedding.
     target_modules, layers_to_transform, layers_pattern
         Which modules were meant; the tensors of the file say which there are.
+    ensure_weight_tying
+        Whether head and embeddings of a base that ties them were trained as one.
     task_type, base_model_name_or_path, revision, init_lora_weights
         For information; an initialisation that changes the base is refused.
     unknown
@@ -58,6 +60,7 @@ class AdapterConfig:
     layers_to_transform: tuple[int, ...] | None = None
     layers_pattern: tuple[str, ...] = ()
     trainable_token_indices: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ensure_weight_tying: bool = False
     task_type: str | None = None
     base_model_name_or_path: str | None = None
     revision: str | None = None
@@ -137,6 +140,7 @@ def parse_config(raw: dict[str, Any], source: str) -> AdapterConfig:
             layers_to_transform=values.indices("layers_to_transform"),
             layers_pattern=values.names("layers_pattern"),
             trainable_token_indices=_token_indices(values),
+            ensure_weight_tying=values.flag("ensure_weight_tying"),
             task_type=values.text("task_type"),
             base_model_name_or_path=values.text("base_model_name_or_path"),
             revision=values.text("revision"),

@@ -11,7 +11,7 @@ from carrick.adapters.keys import Part, parse
 from carrick.adapters.module import LoraModule, TrainableTokens
 from carrick.errors import FormatError
 from carrick.plan.same_bytes import same_bytes
-from carrick.plan.tied import VOCABULARY_HEAD
+from carrick.plan.tied import VOCABULARY_HEAD, is_of_words
 
 if TYPE_CHECKING:
     from carrick.adapters.config import AdapterConfig
@@ -70,6 +70,8 @@ def sort_tensors(checkpoint: Checkpoint, config: AdapterConfig) -> SortedTensors
                 if part in keys:
                     found.keys[f"{path}.{suffix}"] = keys[part]
     _add_plain(found, checkpoint, config, plain)
+    if config.ensure_weight_tying:
+        _count_tied_heads(found)
     if not (found.modules or found.saved or found.tokens):
         raise FormatError(f"{checkpoint.files[0].path}: holds no tensor; save the adapter again")
     if config.trainable_token_indices and not found.tokens:
@@ -93,6 +95,14 @@ def _leave_out_tied(checkpoint: Checkpoint, parts: dict[str, dict[Part, str]], p
             paths.remove(head)
             del parts[head]["tokens"]
             del plain[whole[f"{head}.weight"]]
+
+
+def _count_tied_heads(found: SortedTensors) -> None:
+    """Count a head as trained where the embeddings are: of the two `modules_to_save` names the embeddings alone."""
+    trained = [name for name in found.saved if name not in found.carried and is_of_words(name)]
+    for head in [name for name in found.carried if VOCABULARY_HEAD.search(name)]:
+        if any(found.saved[name].shape == found.saved[head].shape for name in trained):
+            found.carried.remove(head)
 
 
 def _add_tokens(

@@ -59,6 +59,7 @@ def adapter_config(
     lora_bias: bool = False,
     use_dora: bool = False,
     fan_in_fan_out: bool | None = None,
+    ensure_weight_tying: bool = False,
 ) -> dict[str, Any]:
     r"""Make the content of adapter_config.json for a merged adapter.
 
@@ -77,6 +78,8 @@ def adapter_config(
         What the adapter holds besides.
     fan_in_fan_out
         None keeps the first input's.
+    ensure_weight_tying
+        Whether head and embeddings are one; what the first input says of itself holds for no other adapter.
 
     Examples
     --------
@@ -93,6 +96,8 @@ def adapter_config(
     config |= {key: ({} if key == "loftq_config" else None) for key in _INITIALISATIONS if key in first.raw}
     if task is not None:
         config |= {key: task.raw.get(key) for key in OF_TASK if key in config or key in task.raw}
+    if ensure_weight_tying or "ensure_weight_tying" in config:  # which older versions of PEFT do not know
+        config["ensure_weight_tying"] = ensure_weight_tying
     return config | {
         **_PLAIN,
         "r": r,

@@ -156,7 +156,8 @@ class Replacing:
         adapter, (path, _, _) = self.adapter, wanted.rpartition(".")
         if self.model.origin.tie_word_embeddings is False or not VOCABULARY_HEAD.search(wanted):
             return False
-        if wanted not in adapter.carried or path in adapter.modules or path in adapter.tokens:
+        may_follow = wanted in adapter.carried or adapter.config.ensure_weight_tying
+        if not may_follow or path in adapter.modules or path in adapter.tokens:
             return False
         others = [
             other for other in adapter.saved.items() if other[0] != wanted and other[1].shape == tensor.shape

@@ -168,8 +168,16 @@ def _heads(models: list[Model], roles: Mapping[str, tuple[re.Pattern[str], ...]]
 def word_embeddings(checkpoint: Checkpoint, roles: Mapping[str, tuple[re.Pattern[str], ...]]) -> list[str]:
     """Names of the embedding matrices outside the layers that may be those of words."""
     tensors = checkpoint.tensors
-    matrices = [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and not NOT_WORDS.search(n)]
-    return [name for name in matrices if role_outside(name, roles) == EMBEDDINGS]
+    return [n for n in checkpoint.outside if len(tensors[n].shape) == 2 and is_of_words(n, roles)]
+
+
+def is_of_words(name: str, roles: Mapping[str, tuple[re.Pattern[str], ...]] | None = None) -> bool:
+    """Whether a name outside the layers is that of embeddings that may be those of words.
+
+    >>> is_of_words("model.embed_tokens.weight"), is_of_words("transformer.wpe.weight")
+    (True, False)
+    """
+    return not NOT_WORDS.search(name) and role_outside(name, roles) == EMBEDDINGS
 
 
 def _pair(

@@ -12,6 +12,7 @@ from carrick.adapters.merging.carried import add_carried, carried_by_all
 from carrick.adapters.merging.outputs import real_of
 from carrick.adapters.merging.task import task_of_saved
 from carrick.adapters.merging.tokens import holders_of, merge_rows, refuse_beside, refuse_tied_head, union_of
+from carrick.adapters.merging.tying import with_heads
 from carrick.adapters.write import bias_name, plain_name, tokens_name
 from carrick.checkpoints import find
 from carrick.config.model_ref import ModelRef
@@ -178,7 +179,8 @@ def _keep(lineup: AdapterLineup, index: int, outputs: Outputs, written: Collecti
         outputs.add_copy(plain_name(name, written), tensor.shape, lineup.place(index, tensor))
     for path, tokens in adapter.tokens.items():
         outputs.add_copy(tokens_name(path), tokens.rows.shape, lineup.place(index, tokens.rows))
-    outputs.modules_to_save = adapter.config.modules_to_save
+    outputs.modules_to_save = with_heads(adapter.config.modules_to_save, _trained(adapter))
+    outputs.kept = adapter
     outputs.bias = _bias_of([adapter], written)
     outputs.task = index
     # By the module's path: a list alone means the input embeddings, whatever they are called.
@@ -238,7 +240,7 @@ class _Sum:
         for path in paths:
             self._rows(path)
         configs = [adapter.config for adapter in adapters]
-        self.outputs.modules_to_save = tuple(dict.fromkeys(n for c in configs for n in c.modules_to_save))
+        self.outputs.modules_to_save = with_heads((n for c in configs for n in c.modules_to_save), names)
         self.outputs.bias = _bias_of(adapters, self.written)
         self.outputs.task = task_of_saved(adapters)
         for held, what in ((names, "modules saved whole"), (paths, "trained tokens")):

@@ -15,6 +15,7 @@ from carrick.adapters.merging.recipe import KNOTS
 from carrick.adapters.merging.sums import concatenate, truncate
 from carrick.adapters.merging.swap import givers, swap_modules
 from carrick.adapters.merging.task import task_notes
+from carrick.adapters.merging.tying import settle_tying
 from carrick.checkpoints.element_types import element_size
 from carrick.errors import PlanError
 from carrick.knots.uniqueness import not_unique
@@ -95,7 +96,8 @@ def add_jobs(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, stages: St
     outputs.notes += beside.notes
     outputs.modules_to_save, outputs.bias = beside.modules_to_save, beside.bias
     outputs.tokens, outputs.lora_bias = beside.tokens, beside.lora_bias
-    outputs.base, outputs.task = beside.base, beside.task
+    outputs.base, outputs.task, outputs.kept = beside.base, beside.task, beside.kept
+    settle_tying(lineup, recipe, outputs)
     base = recipe.document.base_model
     if base is not None and outputs.base is None:
         outputs.notes.append(f"the base {base} is not read: an adapter is merged by its updates alone.")

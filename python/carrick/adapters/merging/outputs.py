@@ -9,6 +9,7 @@ from carrick.plan.description import Block, Description, Factor, Product
 from carrick.plan.job import CAST, COPY, Input, Job
 
 if TYPE_CHECKING:
+    from carrick.adapters.adapter import Adapter
     from carrick.adapters.merging.lineup import Entry, Term
     from carrick.checkpoints import Checkpoint
     from carrick.plan.description import Place
@@ -31,6 +32,8 @@ class Outputs:
     tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
     bias: str = "none"
     lora_bias: bool = False
+    kept: Adapter | None = None  # whose modules saved whole it has, where they are one adapter's
+    is_tied: bool = False  # whether head and embeddings are one
     base: Checkpoint | None = None  # where tensors of it went into the result
 
     def type_of(self, stored: str) -> str:

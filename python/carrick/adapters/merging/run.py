@@ -129,6 +129,7 @@ def config_of(lineup: AdapterLineup, outputs: Outputs) -> dict[str, Any]:
         trainable_token_indices=outputs.tokens,
         bias=outputs.bias,
         lora_bias=outputs.lora_bias,
+        ensure_weight_tying=outputs.is_tied,
     )
 
 
