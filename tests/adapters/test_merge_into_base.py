@@ -11,13 +11,13 @@ import pytest
 import carrick
 from adapters.dense import applied
 from adapters.handmade import HIDDEN, base_tensors, write_base
-from adapters.merging import Lora, Q, lora, oracle
+from adapters.merging import FILE, Lora, Q, lora, oracle
 from adapters.zoo import CASES, make
 from carrick.adapters.adapter import read_adapter
 from carrick.adapters.dense import merge_into_base
 from carrick.cli import main
 from carrick.errors import CarrickError, ConfigError
-from oracles.files import read_model, write_model
+from oracles.files import read_file, read_model, write_model
 
 SHAPES = {Q.format(layer): (HIDDEN, HIDDEN) for layer in range(2)}
 WEIGHTS = [0.75, -1.5, 0.5]
@@ -136,6 +136,45 @@ def test_the_command(three, tmp_path, capfd):
     assert {k: t.tobytes() for k, t in read_model(tmp_path / "out").items()} == {
         k: t.tobytes() for k, t in read_model(tmp_path / "other").items()
     }
+
+
+def test_from_python(three, tmp_path):
+    """`dense=True` is the command's --dense; an adapter in memory goes into the base as one in a folder does."""
+    base, _, folders = three
+    config = json.loads((folders[1] / "adapter_config.json").read_text())
+    adapters = [folders[0], (read_file(folders[1] / FILE), config), folders[2]]
+    options = {"method": "dare_ties", "density": 0.4, "weights": WEIGHTS, "seed": 5, "variant": "reference"}
+    options |= {"parameters": {"lambda": 0.5}, "dtype": "float64", "memory": "256MiB", "threads": 1}
+    report = carrick.adapters.merge(adapters, tmp_path / "out", base=base, dense=True, **options)
+    assert (report.out, report.modules, report.config) == (tmp_path / "out", [], {})
+    assert report.tensors == len(base_tensors())
+    merge_into_base(base, folders, tmp_path / "other", **options)
+    one, other = (read_model(tmp_path / name) for name in ("out", "other"))
+    assert {k: t.tobytes() for k, t in one.items()} == {k: t.tobytes() for k, t in other.items()}
+    with pytest.raises(ConfigError, match="exists"):
+        carrick.adapters.merge(folders, tmp_path / "out", base=base, dense=True)
+    carrick.adapters.merge(folders, tmp_path / "out", base=base, dense=True, force=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"base": None}, r"name the base to merge into with --base BASE \(base=…\)"),
+        ({"out": None}, "which no report holds: name its folder, out=…"),
+        ({"rank": 2}, r"--rank \(rank=…\) belongs to a merge into an adapter, and --dense \(dense=True\)"),
+        ({"energy": 0.5}, "--energy "),
+        ({"space": "factors"}, "--space "),
+        ({"modules_to_save": "merge"}, r"--modules-to-save \(modules_to_save=…\) belongs"),
+        ({"precision": "float64"}, "--precision "),
+        ({"device": "torch:cpu"}, "--device "),
+    ],
+)
+def test_what_no_checkpoint_has(options, what, three, tmp_path):
+    base, _, folders = three
+    request = {"out": tmp_path / "out", "base": base, "dense": True} | options
+    with pytest.raises(ConfigError, match=what):
+        carrick.adapters.merge(folders, **request)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["breadcrumbs", "breadcrumbs_ties", "della", "della_linear"])

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from carrick import methods
 from carrick.adapters.finite import naming_adapter
-from carrick.adapters.merge import document_of
 from carrick.adapters.references import on_base, open_reference, split_weights
+from carrick.adapters.request import document_of
 from carrick.config.adapter import default_variant
 from carrick.errors import ConfigError
 from carrick.merge import merge
@@ -31,10 +31,26 @@ _ON_BASE = (
 )  # fmt: skip
 
 
+def refuse_for_checkpoints(**given: bool) -> None:
+    """Raise for options of an adapter that a dense merge would have no use for: none is dropped without a word.
+
+    Raises
+    ------
+    ConfigError
+        Names the first one that is given.
+    """
+    for name, is_given in given.items():
+        if is_given:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} ({name}=…) belongs to a merge into an adapter, and --dense (dense=True) "
+                "writes a checkpoint: leave one out"
+            )
+
+
 def merge_into_base(
-    base: str | Path,
+    base: str | Path | None,
     adapters: Sequence[str | Path],
-    out: str | Path,
+    out: str | Path | None,
     *,
     method: str = "cat",
     weights: Sequence[float | ByModule] | None = None,
@@ -60,7 +76,7 @@ def merge_into_base(
     adapters
         PEFT folders or Hub ids, with ``@revision`` and ``:weight`` where needed.
     out
-        Folder of the merged checkpoint.
+        Folder of the merged checkpoint, which has to be named.
     method, weights, density, variant, parameters, seed, memory, threads, force, download, progress
         As for :func:`carrick.adapters.merge`; KnOTS methods make an adapter first (`carrick adapters merge`).
     dtype
@@ -84,6 +100,12 @@ def merge_into_base(
     >>> safetensors.numpy.load_file(report.out / "model.safetensors")["h.0.q.weight"].tolist()
     [[-1.0, -1.0, -1.0], [-1.0, -1.0, -1.0]]
     """
+    if base is None:
+        raise ConfigError(
+            "--dense (dense=True) writes a checkpoint: name the base to merge into with --base BASE (base=…)"
+        )
+    if out is None:
+        raise ConfigError("dense=True writes a checkpoint, which no report holds: name its folder, out=…")
     if method.startswith("knots_"):
         raise ConfigError(
             f"`{method}` makes an adapter without loss: merge without --dense, then `carrick adapters apply` it"

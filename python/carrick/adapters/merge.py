@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal
 
-from carrick import methods
 from carrick.adapters.in_memory import as_folders, take_into_memory, target_of
 from carrick.adapters.merging.engine import Engine
 from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.adapters.references import split_weights
-from carrick.adapters.weights import read_weights
+from carrick.adapters.request import document_of
 from carrick.config import load
 from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
@@ -19,7 +17,7 @@ from carrick.output_folder import check_replaceable
 from carrick.progress import listener
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from carrick.adapters.in_memory import StateDict
@@ -40,6 +38,7 @@ def merge(
     parameters: Mapping[str, Any] | None = None,
     space: Literal["delta", "factors"] = "delta",
     base: str | Path | None = None,
+    dense: bool = False,
     modules_to_save: str = "refuse",
     precision: Literal["float32", "float64"] = "float32",
     dtype: str | None = None,
@@ -77,7 +76,10 @@ def merge(
     space
         `factors` merges A and B apart, as PEFT's `linear`, `ties` and others do.
     base
-        The adapters' base, where modules saved whole are merged.
+        The adapters' base, where modules saved whole are merged, and for `dense`.
+    dense
+        Merge into the base and write a checkpoint to `out`, in which nothing is lost to a rank; the report then has
+        no modules and no configuration.
     modules_to_save
         `refuse`, `merge`, or the adapter (name or number from 1) to keep modules saved whole from.
     precision
@@ -118,7 +120,37 @@ def merge(
     ([[1.5, 1.5, 1.5], [1.5, 1.5, 1.5]], 2)
     """
     with ExitStack() as stack:
-        refs, own = split_weights(as_folders(adapters, stack), weights)
+        folders = as_folders(adapters, stack)
+        if dense:
+            from carrick.adapters.dense import merge_into_base, refuse_for_checkpoints  # noqa: PLC0415
+
+            refuse_for_checkpoints(
+                rank=rank is not None,
+                energy=energy is not None,
+                space=space != "delta",
+                modules_to_save=modules_to_save != "refuse",
+                precision=precision != "float32",
+                device=device != "cpu",
+            )
+            written = merge_into_base(
+                base,
+                folders,
+                out,
+                method=method,
+                weights=weights,
+                density=density,
+                variant=variant,
+                parameters=parameters,
+                dtype=dtype,
+                seed=seed,
+                memory=memory,
+                threads=threads,
+                force=force,
+                download=download,
+                progress=progress,
+            )
+            return AdapterReport(**vars(written))
+        refs, own = split_weights(folders, weights)
         config = document_of(
             list(map(str, refs)),
             method=method,
@@ -149,52 +181,3 @@ def merge(
         if out is None:
             take_into_memory(report)
         return report
-
-
-def document_of(
-    adapters: Sequence[str],
-    *,
-    method: str,
-    weights: Sequence[float | ByModule] | None = None,
-    density: float | None = None,
-    variant: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    top: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Write a request down as the configuration that a YAML file would hold.
-
-    Raises
-    ------
-    ConfigError
-        Weights that are not one for each adapter, parameters without names, or a trim without a density.
-
-    Examples
-    --------
-    >>> document_of(["en", "de"], method="ties", density=0.5, weights=[1, 2])["models"][1]
-    {'model': 'de', 'parameters': {'weight': 2.0}}
-    """
-    if not adapters:
-        raise ConfigError("no adapters are given; name at least one")
-    given = read_weights(weights, len(adapters))
-    if parameters is not None and not isinstance(parameters, Mapping):
-        raise ConfigError(f"`parameters` is {parameters!r}; give a mapping of names to values")
-    known = methods.load().get(method)
-    own = dict(parameters or {})
-    if density is not None:
-        if "density" in own:
-            raise ConfigError(
-                "the density is given twice, by itself and among the parameters (-p density=…); give one"
-            )
-        own["density"] = density
-    if known is not None and known.parameter("density") is not None and "density" not in own:
-        raise ConfigError(
-            f"`{method}` needs a density: the fraction of each update that it keeps (--density D, density=D)"
-        )
-    models = []
-    for place, adapter in enumerate(adapters):
-        entry: dict[str, Any] = {"model": adapter}
-        if given is not None:
-            entry["parameters"] = {"weight": given[place]}
-        models.append(entry)
-    content = {"merge_method": method, "models": models, "parameters": own, "variant": variant, **(top or {})}
-    return {key: value for key, value in content.items() if value is not None}

@@ -105,8 +105,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     no low rank need --rank, or --base BASE --dense.
     """
     from carrick.adapters import merge as run  # noqa: PLC0415
-    from carrick.adapters.dense import merge_into_base  # noqa: PLC0415
-    from carrick.errors import ConfigError  # noqa: PLC0415
+    from carrick.adapters.dense import merge_into_base, refuse_for_checkpoints  # noqa: PLC0415
 
     request: dict[str, Any] = {
         "method": method,
@@ -122,9 +121,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     }
     with ByteProgress("merge") as bar:
         if dense:
-            if base is None:
-                raise ConfigError("--dense writes a checkpoint: name the base to merge into with --base BASE")
-            _refuse_for_checkpoints(
+            refuse_for_checkpoints(
                 rank=rank is not None,
                 energy=energy is not None,
                 space=space is not Space.DELTA,
@@ -152,18 +149,6 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
         say_json(report.to_dict())
     else:
         _say(report, out)
-
-
-def _refuse_for_checkpoints(**given: bool) -> None:
-    """Raise for options of an adapter that --dense would have no use for: none is dropped without a word."""
-    from carrick.errors import ConfigError  # noqa: PLC0415
-
-    for name, is_given in given.items():
-        if is_given:
-            option = name.replace("_", "-")
-            raise ConfigError(
-                f"--{option} belongs to a merge into an adapter, and --dense writes a checkpoint: leave one out"
-            )
 
 
 def _weights(text: str | None) -> list[float] | None:
