@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from adapters.zoo import CASES, case, llama, make, peft, tensors, torch, wrap
+from adapters.zoo import CASES, Case, case, llama, make, peft, tensors, torch, wrap
+from carrick.adapters import merge
 from carrick.adapters.adapter import read_adapter
 from carrick.adapters.write import (
     METADATA,
@@ -102,6 +103,29 @@ def test_the_file_is_written_as_peft_writes_it(made, tmp_path):
     for name, path in (("linear", made("linear").folder), ("ours", tmp_path / "out")):
         keys = set(load_file(path / "adapter_model.safetensors"))
         assert keys == set(load_file(made("linear").folder / "adapter_model.safetensors")), name
+
+
+class Top(torch.nn.Module):
+    """A module of the model itself, whose name is the end of another's path."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = torch.nn.Linear(4, 4)
+        self.sub = torch.nn.ModuleDict({"fc": torch.nn.Linear(4, 4), "proj": torch.nn.Linear(4, 4)})
+
+
+@pytest.mark.parametrize("targets", ["fc", r"fc|sub\.proj"])
+def test_a_module_at_the_top_alone(targets, tmp_path):
+    """In a list, `fc` would be `sub.fc` to PEFT as well, for which there are no factors."""
+    chosen = Case(Top, {"target_modules": targets})
+    folders = [make(chosen, tmp_path / str(seed), seed).folder for seed in range(2)]
+    report = merge(folders, tmp_path / "out")
+    assert isinstance(report.config["target_modules"], str)
+    wrapped = loaded(chosen, tmp_path / "out")
+    held = {name for name, module in wrapped.named_modules() if hasattr(module, "lora_A")}
+    assert {name.removeprefix("base_model.model.") for name in held} == set(
+        targets.replace("\\", "").split("|")
+    )
 
 
 class Nested(torch.nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ _PLAIN: dict[str, Any] = {
 }
 OF_TASK = ("task_type", "auto_mapping")
 """What says which of PEFT's and transformers' classes the adapter is loaded into."""
+# Modules of a whole model that have names of one part, which no module within another has.
+_OUTERMOST = {"classifier", "embed_tokens", "lm_head", "qa_outputs", "score", "shared", "wpe", "wte"}
 # Settings of initialisations, which a finished adapter has no use for and PEFT warns about.
 _INITIALISATIONS = ("corda_config", "eva_config", "lora_ga_config", "loftq_config")
 
@@ -104,7 +107,7 @@ def adapter_config(
         "lora_alpha": alpha,
         "rank_pattern": _patterns(ranks, r),
         "alpha_pattern": _patterns(alphas, alpha),
-        "target_modules": sorted(ranks),
+        "target_modules": _targets(sorted(ranks)),
         "modules_to_save": sorted(modules_to_save) or None,
         "trainable_token_indices": tokens or None,
         "bias": bias,
@@ -175,6 +178,17 @@ def _most_frequent(values: Mapping[str, Any], otherwise: Any) -> Any:
     """Return the most frequent value, the smallest of several; the same on every machine."""
     counts = Counter(values.values())
     return min(counts, key=lambda value: (-counts[value], value)) if counts else otherwise
+
+
+def _targets(paths: list[str]) -> list[str] | str:
+    """Name the modules as PEFT finds them: by the ends of paths, or by one pattern for all of a path.
+
+    `fc` in a list would also be `sub.fc`, which may be there without factors; no other module's path ends in that of a
+    module of a layer, nor in the usual name of a head or of embeddings.
+    """
+    if all("." in path or path in _OUTERMOST for path in paths):
+        return paths
+    return "|".join(map(re.escape, paths))
 
 
 def _patterns(values: Mapping[str, Any], default: Any) -> dict[str, Any]:
