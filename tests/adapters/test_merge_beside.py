@@ -184,7 +184,8 @@ def test_biases_of_b_are_summed(weights, pair, tmp_path):
 def test_biases_of_b_have_no_votes(method, pair, tmp_path):
     _, _, folders = pair("lora_bias")
     with pytest.raises(
-        PlanError, match=r"has a bias of B \(`lora_bias`\), which only `cat` and `task_arithmetic` sum"
+        PlanError,
+        match=r"has a bias of B \(`lora_bias`\), which only `cat`, `linear` and `task_arithmetic` sum",
     ):
         merge(
             folders, tmp_path / "out", method=method, density=0.5, rank=None if method == "knots_ties" else 4

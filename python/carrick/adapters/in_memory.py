@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from carrick.adapters.merging.run import AdapterReport
 
 
+# What to call the adapters in memory whose folders there are: a temporary path says nothing.
+_CALLED: dict[str, str] = {}
+
+
 class LiveConfig(Protocol):
     """A `peft.LoraConfig`."""
 
@@ -79,9 +83,16 @@ def as_folder(adapter: object, what: str, stack: ExitStack) -> str:
     scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="carrick-"))
     folder = Path(scratch, what.replace(" ", "-"))
     folder.mkdir()
+    _CALLED[str(folder)] = what
+    stack.callback(_CALLED.pop, str(folder))
     tensors, config = adapter
     _write(folder, tensors, config if isinstance(config, Mapping) else config.to_dict(), what=what)
     return str(folder)
+
+
+def called(path: str) -> str:
+    """Return what the user knows an adapter by: its path, or the number of one in memory."""
+    return _CALLED.get(path, path)
 
 
 def _kind(value: object) -> str:

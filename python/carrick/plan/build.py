@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carrick.adapters.extracting.naming import ends_in_words
 from carrick.checkpoints.checkpoint import Checkpoint
 from carrick.checkpoints.headers import FileRecord, StoredTensor
 from carrick.errors import PlanError
@@ -104,7 +105,8 @@ def build_plan(
         "unmatched": matched.unmatched,
     }
     swapped = tied_note(document.layer_swap) if tied else []
-    follow = tied_heads_follow(merged, document.roles) if tied else []
+    worded = [model for model in merged if ends_in_words(model.checkpoint)]
+    follow = tied_heads_follow(worded, document.roles) if tied else []
     notes = [
         *meta["notes"],
         *filters,

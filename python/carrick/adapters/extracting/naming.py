@@ -101,6 +101,21 @@ def missing_prefix(checkpoint: Checkpoint) -> str:
     return f"{prefix}." if prefix and not inside else ""
 
 
+def ends_in_words(checkpoint: Checkpoint) -> bool:
+    """Whether a model may have a head over its vocabulary: classifiers have none, whatever is said to be tied.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from carrick.checkpoints import Checkpoint
+    >>> names = ("BertForSequenceClassification", "LlamaForCausalLM", "BertModel")
+    >>> [ends_in_words(Checkpoint("m", Path(), [], {}, {"architectures": [name]})) for name in names]
+    [False, True, True]
+    """
+    name = architecture(checkpoint)
+    return not re.search(r"For[A-Z]", name) or bool(_WORDS.search(name))
+
+
 def tied_head(checkpoint: Checkpoint) -> str | None:
     """Name of the head that a tied model does not store, None for a model without one.
 

@@ -141,21 +141,31 @@ class Extraction:
             jobs.append(self._copy(key, self.tuned.tensors[name]))
         for head, embeddings in self.targets.heads.items():
             jobs.append(self._copy(f"{PREFIX}{head}", self.tuned.tensors[embeddings]))
-        if not jobs:
-            raise PlanError(
-                f"{self.tuned.ref}: does not differ from {self.base.ref}; there is nothing to extract"
-            )
         if not ranks:
-            raise PlanError(
-                f"{self.tuned.ref}: differs from {self.base.ref} in no matrix of its layers, so that there is nothing "
-                "to make an adapter of; keep the model as it is"
-            )
+            raise PlanError(self._why_nothing(whole=bool(jobs)))
         jobs.sort(key=lambda job: -element_size(job.dtype))
         offset = 0
         for job in jobs:
             job.offset = offset
             offset += job.nbytes
         return Plan([*self.files, cut.record], [Shard(WEIGHTS, offset)], jobs), ranks
+
+    def _why_nothing(self, *, whole: bool) -> str:
+        """Say why no matrix becomes factors; `whole`: tensors would be stored beside them."""
+        two, targets = f"{self.tuned.ref}: differs from {self.base.ref}", self.targets
+        if targets.unchosen:
+            first, *others = targets.unchosen
+            more = f" and {len(others)} more" if others else ""
+            return (
+                f"{two} in no matrix that --modules names, and in {first}{more} that it does not; name these, or leave "
+                "--modules out"
+            )
+        if whole or targets.unsaved:
+            return (
+                f"{two} in no matrix of its layers, so that there is nothing to make an adapter of; keep the model as "
+                "it is"
+            )
+        return f"{self.tuned.ref}: does not differ from {self.base.ref}; there is nothing to extract"
 
     def _path(self, name: str) -> str:
         """Path of a tensor's module in the model that PEFT wraps."""

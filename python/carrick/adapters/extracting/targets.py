@@ -38,6 +38,9 @@ class Targets:
         Biases of modules that are not stored whole.
     heads
         Heads that are tied to embeddings stored whole, by the embeddings' name.
+    unchosen, unsaved
+        What differs and is left out: matrices of the layers that no pattern names, and tensors that were not to be
+        stored.
     notes
         What a user should know.
     """
@@ -46,6 +49,8 @@ class Targets:
     whole: list[str] = field(default_factory=list)
     biases: list[str] = field(default_factory=list)
     heads: dict[str, str] = field(default_factory=dict)
+    unchosen: list[str] = field(default_factory=list)
+    unsaved: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -95,8 +100,6 @@ class _Sorting:
         self.found = Targets()
         self._refuse_unmatched(patterns or ())
         self.differing: list[str] = []
-        self.unchosen: list[str] = []
-        self.unsaved: list[str] = []
         for name, tensor in base.tensors.items():
             if name not in tuned.tensors and is_float(tensor.dtype) and not VOCABULARY_HEAD.search(name):
                 raise PlanError(
@@ -116,7 +119,7 @@ class _Sorting:
         elif matrix and (self.chosen is None or self.chosen.find(path)):
             self.found.matrices.append(name)
         elif self._differs(name):
-            (self.unchosen if matrix else self.differing).append(name)
+            (self.found.unchosen if matrix else self.differing).append(name)
         elif path.rpartition(".")[2] in self.expected:
             self.differing.append(name)
 
@@ -138,9 +141,9 @@ class _Sorting:
             self._refuse_parents(held)
             self._add_tied_heads()
         else:
-            self.unsaved = self.differing
-        self._say(self.unchosen, "differ and are not among --modules")
-        self._say(self.unsaved, "differ and are not stored, as was asked")
+            found.unsaved = self.differing
+        self._say(found.unchosen, "differ and are not among --modules")
+        self._say(found.unsaved, "differ and are not stored, as was asked")
         if not found.matrices and not found.whole and not found.biases:
             raise PlanError(
                 f"{self.tuned.ref}: holds no matrix of a layer that could be extracted"

@@ -54,8 +54,8 @@ def add_biases_of_b(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> 
     holder = lineup.names[term.index]
     if not recipe.is_sum or recipe.adapter.space == "factors":
         raise PlanError(
-            f"{holder}: {entry.path} has a bias of B (`lora_bias`), which only `cat` and `task_arithmetic` sum; merge "
-            "with these, or into the base (--base BASE --dense)"
+            f"{holder}: {entry.path} has a bias of B (`lora_bias`), which only `cat`, `linear` and `task_arithmetic` "
+            "sum; merge with these, or into the base (--base BASE --dense)"
         )
     _refuse_embeddings(lineup, holder)
     outputs.lora_bias = True
@@ -105,7 +105,7 @@ def add_beside(
     keepers = lineup.adapters if kept is None else [lineup.adapters[kept]]
     holders = [a for a in lineup.adapters if _trained(a) or a.tokens]
     if holders and policy == REFUSE:
-        raise PlanError(_refusal(holders))
+        raise PlanError(_refusal(holders, recipe))
     if holders:
         _refuse_both_ways(lineup, keepers, written)
         if kept is None:
@@ -146,11 +146,12 @@ def _bias_of(adapters: Sequence[Adapter], written: Collection[str]) -> str:
     return "lora_only" if "lora_only" in kinds else "none"
 
 
-def _refusal(holders: list[Adapter]) -> str:
+def _refusal(holders: list[Adapter], recipe: Recipe) -> str:
     held = "; ".join(f"{a.ref} has {_shown(a)}" for a in holders)
+    summed = ", --modules-to-save merge with --base BASE adds the weighted differences to the base's"
     return (
         f"{held}: these are no updates of low rank. Say what becomes of them: --modules-to-save ADAPTER keeps those "
-        "of one adapter, --modules-to-save merge with --base BASE adds the weighted differences to the base's"
+        f"of one adapter{'' if recipe.method == 'layer_swap' else summed}"
     )
 
 

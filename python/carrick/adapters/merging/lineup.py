@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from carrick.adapters.adapter import Adapter, read_adapter
 from carrick.adapters.forms import in_one_form
+from carrick.adapters.in_memory import called
 from carrick.adapters.keys import tensor_names
 from carrick.checkpoints import find_stacks
 from carrick.errors import PlanError
@@ -175,7 +176,9 @@ def open_adapters(document: Document, made: Mapping[str, Adapter], *, download: 
 
 def _read(ref: ModelRef, *, download: bool) -> Adapter:
     with ref.where.named():
-        return read_adapter(ref.path, revision=ref.revision, download=download)
+        adapter = read_adapter(ref.path, revision=ref.revision, download=download)
+    name = called(ref.path)
+    return replace(adapter, ref=name, notes=[note.replace(ref.path, name) for note in adapter.notes])
 
 
 def stacks_of(entries: Iterable[Entry]) -> list[Stack]:
