@@ -151,7 +151,7 @@ def test_from_python(three, tmp_path):
     merge_into_base(base, folders, tmp_path / "other", **options)
     one, other = (read_model(tmp_path / name) for name in ("out", "other"))
     assert {k: t.tobytes() for k, t in one.items()} == {k: t.tobytes() for k, t in other.items()}
-    with pytest.raises(ConfigError, match="exists"):
+    with pytest.raises(CarrickError, match="--force"):
         carrick.adapters.merge(folders, tmp_path / "out", base=base, dense=True)
     carrick.adapters.merge(folders, tmp_path / "out", base=base, dense=True, force=True)
 
@@ -175,6 +175,30 @@ def test_what_no_checkpoint_has(options, what, three, tmp_path):
     with pytest.raises(ConfigError, match=what):
         carrick.adapters.merge(folders, **request)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "what"),
+    [
+        ("ties", r"not of low rank.* in a YAML, list each adapter on it, as BASE\+ADAPTER"),
+        ("breadcrumbs", r"in a YAML, those that are listed on their base \(BASE\+ADAPTER\) are checkpoints"),
+    ],
+)
+def test_the_advice_for_a_yaml_is_the_same_merge(method, what, three, tmp_path):
+    """What a YAML is told to do is what the command's --dense does."""
+    base, _, folders = three
+
+    def content(*models):
+        listed = [{"model": model, "parameters": {"weight": 1}} for model in models]
+        own = {"merge_method": method, "base_model": str(base), "parameters": {"density": 0.4}}
+        return own | {"models": listed} | ({"variant": "peft"} if method == "ties" else {})
+
+    with pytest.raises(CarrickError, match=what):
+        carrick.merge(content(*map(str, folders)), tmp_path / "out")
+    carrick.merge(content(*(f"{base}+{folder}" for folder in folders)), tmp_path / "out")
+    merge_into_base(base, folders, tmp_path / "other", method=method, density=0.4)
+    one, other = (read_model(tmp_path / name) for name in ("out", "other"))
+    assert {k: t.tobytes() for k, t in one.items()} == {k: t.tobytes() for k, t in other.items()}
 
 
 @pytest.mark.parametrize("method", ["breadcrumbs", "breadcrumbs_ties", "della", "della_linear"])

@@ -86,7 +86,8 @@ def for_adapters(method: Method, node: Node) -> Method:
     if method.family != "factored" and method.name not in MERGING:
         raise node.where.error(
             f"`{method.name}` merges whole checkpoints, and the models listed are adapters; "
-            f"the methods for these are cat, {', '.join(MERGING)} and the knots_ ones"
+            f"the methods for these are cat, {', '.join(MERGING)} and the knots_ ones; in a YAML, those that "
+            "are listed on their base (BASE+ADAPTER) are checkpoints"
         )
     parameters = []
     for parameter in method.parameters:

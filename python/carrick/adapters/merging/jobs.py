@@ -44,7 +44,7 @@ def refuse_contradictions(recipe: Recipe, device: str) -> None:
     elif not (recipe.truncates or recipe.is_sum or recipe.method.startswith(KNOTS)):
         raise PlanError(
             f"`{recipe.method}` of updates is not of low rank: give the rank of the result (--rank R, `rank`), or "
-            "merge into the base (--base BASE --dense)"
+            "merge into the base (--base BASE --dense; in a YAML, list each adapter on it, as BASE+ADAPTER)"
         )
 
 
