@@ -113,6 +113,18 @@ def test_bytes_read(pair, tmp_path):
     assert plan.scratch_bytes == basis + cut + turned
 
 
+@pytest.mark.parametrize(
+    "content",
+    [{"merge_method": "cat", "rank": 4}, {**TIES, "rank": 3}, KNOTS, {**KNOTS, "rank": 2}],
+    ids=["cut", "ties", "knots", "knots, cut"],
+)
+def test_as_much_is_read_as_the_plan_says(content, pair, tmp_path):
+    """Factors of random numbers have the ranks that a plan expects."""
+    plan = carrick.plan(written(tmp_path, content, pair))
+    report = carrick.merge(written(tmp_path, content, pair), tmp_path / "out")
+    assert report.bytes_read == plan.bytes_read > 2 * sum(data_bytes(folder) for folder in pair)
+
+
 def test_memory_is_what_the_core_says(pair, tmp_path, monkeypatch):
     """Of the cut as well: two large modules of a matrix each, held in float32."""
     shapes = {Q.format(i): (600, 500) for i in range(2)}

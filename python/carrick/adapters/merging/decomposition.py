@@ -33,6 +33,7 @@ class Decomposition:
         self, report: dict[str, Any], record: FileRecord, tensors: dict[str, Any], file: int
     ) -> None:
         self.modules: list[dict[str, Any]] = report["modules"]
+        self.bytes_read: int = report["bytes_read"]
         self.record = record
         self._tensors = tensors
         self._file = file

@@ -66,7 +66,7 @@ class Forecast:
                 self.bytes_read += part.module.a.nbytes + part.module.b.nbytes
                 self.scratch_bytes += 2 * part.module.rank * int(rank) * element_size(dtype)
                 tensors |= {f"{number}.{term}.{which}": _stored(dtype) for which in "pq"}
-        return Decomposition({"modules": modules}, _NOWHERE, tensors, len(lineup.files))
+        return Decomposition({"modules": modules, "bytes_read": 0}, _NOWHERE, tensors, len(lineup.files))
 
     def truncate(
         self, files: list[FileRecord], jobs: list[Job], cuts: Sequence[Cut], *, seed: int

@@ -84,7 +84,8 @@ def merge_document(
     report = AdapterReport(out, notes=[*document.notes, *lineup.notes])
     with naming_adapter(lambda: lineup.adapters), PartialFolder(out) as partial:
         engine = replace(engine, folder=partial.path)
-        add_jobs(lineup, recipe, outputs, CoreStages(engine))
+        stages = CoreStages(engine)
+        add_jobs(lineup, recipe, outputs, stages)
         plan = lay_out(lineup, recipe, outputs)
         report.config = config_of(lineup, outputs)
         options = json.dumps({**engine.options, "fresh": True})
@@ -95,6 +96,7 @@ def merge_document(
         partial.prepare_commit({WEIGHTS, f"{WEIGHTS}.part", JOURNAL, RECORD, "adapter_config.json"})
         _core.commit(str(partial.path), str(out), [WEIGHTS], force)
     report.take(told)
+    report.bytes_read += stages.bytes_read
     report.modules = outputs.modules
     report.notes += outputs.notes
     report.seconds = time.perf_counter() - start

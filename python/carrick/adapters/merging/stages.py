@@ -54,22 +54,33 @@ class Stages(Protocol):
 
 
 class CoreStages:
-    """The decompositions themselves, made by the core in the engine's folder."""
+    """The decompositions themselves, made by the core in the engine's folder.
+
+    Attributes
+    ----------
+    bytes_read
+        What they have read so far.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.bytes_read = 0
 
     def decompose(
         self, lineup: AdapterLineup, kind: Kind, scales: list[list[float]], request: dict[str, Any]
     ) -> Decomposition:
         """See `Stages`."""
-        return decompose(lineup, kind, scales, request, self.engine)
+        found = decompose(lineup, kind, scales, request, self.engine)
+        self.bytes_read += found.bytes_read
+        return found
 
     def truncate(
         self, files: list[FileRecord], jobs: list[Job], cuts: Sequence[Cut], *, seed: int
     ) -> Truncation:
         """See `Stages`."""
-        return truncate(files, jobs, cuts, self.engine, seed=seed)
+        found = truncate(files, jobs, cuts, self.engine, seed=seed)
+        self.bytes_read += found.bytes_read
+        return found
 
     def turn(
         self, basis: Decomposition, found: Truncation, modules: Sequence[Held], file: int, *, by_columns: bool

@@ -46,7 +46,8 @@ pub fn decompose(request: &Request, out: &Path, threads: usize, memory: u64, hoo
         require_inside(module, &files)?;
     }
     let (threads, memory) = memory::plan(request, threads, memory)?;
-    hooks.set_totals(request.modules.iter().map(Module::stored_bytes).sum(), request.modules.len());
+    let bytes_read = request.modules.iter().map(Module::stored_bytes).sum();
+    hooks.set_totals(bytes_read, request.modules.len());
     let store = Store::create(out, request)?;
     let all = All { request, files: &files, store: &store, hooks };
     let outcome = all.run(threads).and_then(|modules| {
@@ -54,7 +55,7 @@ pub fn decompose(request: &Request, out: &Path, threads: usize, memory: u64, hoo
         Ok(modules)
     });
     match outcome.and_then(|modules| store.finish().map(|()| modules)) {
-        Ok(modules) => Ok(Report { modules, threads, memory, seconds: start.elapsed().as_secs_f64() }),
+        Ok(modules) => Ok(Report { modules, threads, memory, bytes_read, seconds: start.elapsed().as_secs_f64() }),
         Err(error) => {
             // The error is what matters; a file that cannot be removed is no worse than one that was not finished.
             let _ = std::fs::remove_file(out);

@@ -100,6 +100,7 @@ pub struct Report {
     pub threads: usize,
     /// Bytes held at the most.
     pub memory: u64,
+    pub bytes_read: u64,
     pub seconds: f64,
 }
 

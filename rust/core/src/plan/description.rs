@@ -107,15 +107,27 @@ impl Description {
         bytes.fold(0, u64::saturating_add)
     }
 
+    /// Bytes in the files of all but the blocks.
+    pub fn stored_factor_bytes(&self) -> u64 {
+        let bytes = |(place, elements): (Place, Option<u64>)| {
+            elements.unwrap_or(u64::MAX).saturating_mul(place.dtype.size() as u64)
+        };
+        self.beside_blocks().map(bytes).fold(0, u64::saturating_add)
+    }
+
     /// Every place that is read, and how many elements lie there.
     pub fn places(&self) -> impl Iterator<Item = (Place, Option<u64>)> {
         let blocks = self.blocks.iter().map(|block| (block.place, block.rows.checked_mul(block.columns)));
+        blocks.chain(self.beside_blocks())
+    }
+
+    fn beside_blocks(&self) -> impl Iterator<Item = (Place, Option<u64>)> {
         let factors = self.products.iter().flat_map(|product| {
             let sides = [(product.left, self.rows), (product.right, self.columns)];
             sides.map(|(factor, long)| (factor.place, product.rank.checked_mul(long)))
         });
         let replaced = self.replaced.iter().map(|new| (new.place, self.columns.checked_mul(new.rows.len() as u64)));
-        blocks.chain(factors).chain(replaced).chain(self.magnitude.map(|place| (place, Some(self.rows))))
+        factors.chain(replaced).chain(self.magnitude.map(|place| (place, Some(self.rows))))
     }
 
     /// Checks what the description says about itself; `elements` is what the job wants.

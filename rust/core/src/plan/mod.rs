@@ -112,7 +112,7 @@ impl Input {
         }
     }
 
-    /// Bytes of an element that come from files; factors, which are read once, count for nothing.
+    /// Bytes of an element that come from files; factors count by themselves.
     pub fn stored_size(&self) -> u64 {
         match &self.data {
             Data::Stored(place) => place.dtype.size() as u64,

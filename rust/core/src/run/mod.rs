@@ -113,7 +113,7 @@ impl Traffic {
             let measures = if finished && !operation.is_model_wide() { 0 } else { work.measures() };
             let writes = u64::from(!finished);
             let written = writes * work.elements * work.size as u64;
-            traffic.read += (measures + writes) * work.elements * work.bytes_in;
+            traffic.read += (measures + writes) * (work.elements * work.bytes_in + work.factor_bytes);
             traffic.written += written;
             traffic.effort += (measures + writes) * work.elements * work.effort + written;
         }

@@ -20,7 +20,7 @@ use crate::methods::table::{Family, Method};
 use crate::methods::task_vector::{Domain, Majority, Member, Recipe, TaskVector};
 use crate::methods::weighted::Weighted;
 use crate::methods::{self, model_stock, nuslerp, slerp};
-use crate::plan::{Data, Input, Job};
+use crate::plan::{Data, Description, Input, Job};
 use crate::source::Bytes;
 
 /// How the engine cuts and computes.
@@ -45,7 +45,9 @@ pub struct Work<'a> {
     pub size: usize,
     /// Bytes that an element of all inputs together takes in their files.
     pub bytes_in: u64,
-    /// The same with what is computed counted as if it were read: how far a run is.
+    /// Bytes of the factors that inputs are computed from: a pass reads them once.
+    pub factor_bytes: u64,
+    /// Bytes of an element of all inputs, what is computed counted as if it were read: how far a run is.
     pub effort: u64,
 }
 
@@ -115,8 +117,18 @@ pub fn compile<'a>(jobs: &'a [Job], sources: &Sources<'a>, settings: Settings) -
     let works = jobs.iter().zip(compiled).map(|(job, operation)| {
         let operation = operation.ok_or_else(|| Error::plan(format!("{}: no operation", job.name)))?;
         let bytes_in = job.inputs.iter().map(Input::stored_size).sum();
+        let factor_bytes =
+            job.inputs.iter().filter_map(Input::description).map(Description::stored_factor_bytes).sum();
         let effort = job.inputs.iter().map(|input| input.dtype().size() as u64).sum();
-        Ok(Work { operation, elements: units(job), row: row(job), size: job.dtype.size(), bytes_in, effort })
+        Ok(Work {
+            operation,
+            elements: units(job),
+            row: row(job),
+            size: job.dtype.size(),
+            bytes_in,
+            factor_bytes,
+            effort,
+        })
     });
     works.collect()
 }

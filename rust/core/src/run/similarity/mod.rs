@@ -123,6 +123,7 @@ pub fn similarity(request: &Request, options: &Options, hooks: &Hooks) -> Result
             row: 1,
             size: 0,
             bytes_in: tensor.bytes_in(),
+            factor_bytes: 0,
             effort: tensor.bytes_in(),
         }
     });
