@@ -1,6 +1,7 @@
 //! Small dense matrices in float64: Gram matrices, QR, eigenvalues, singular values.
 //!
-//! Thin wrappers over faer, sequential: whoever calls them has many matrices to work on at the same time.
+//! Over faer, sequential: whoever calls them has many matrices to work on at the same time. Two steps are our own, since
+//! they are bound by the memory: the sums of a Gram matrix that comes in tiles, and the reduction to three diagonals.
 
 mod eigen;
 mod gram;
