@@ -109,13 +109,19 @@ def a_tied_head_that_is_stored(base, folder):
     return ["changes 'lm_head.weight'", "tied to the embeddings and not written", "`tie: untie`"]
 
 
-def a_new_head_of_a_tied_model(base, folder):
-    tensors = {name: tensor for name, tensor in base_tensors().items() if name != "lm_head.weight"}
-    write_base(base, tensors, tie_word_embeddings=True)
-    made = adapter(1, modules_to_save=["lm_head"])
-    made.more = {"lm_head.weight": np.ones((20, HIDDEN), F)}
+def embeddings_apart_from_a_head_with_more(base, folder):
+    write_base(base, {name: tensor for name, tensor in base_tensors().items() if name != "lm_head.weight"})
+    config = {"model_type": "bert", "architectures": ["BertForMaskedLM"], "tie_word_embeddings": True}
+    (base / "config.json").write_text(json.dumps(config))
+    made = adapter(1, modules_to_save=["embed_tokens"])
+    made.more = {"model.embed_tokens.weight": np.ones((20, HIDDEN), F)}
     made.write(folder)
-    return ["config.json ties 'lm_head.weight' to 'model.embed_tokens.weight', yet their values differ"]
+    key = f"{PREFIX}model.embed_tokens.weight"
+    return [
+        key,
+        "`ensure_weight_tying` is not true",
+        "'cls.predictions.decoder.weight' needs more than its weights",
+    ]
 
 
 def saved_of_another_size(_, folder):
@@ -161,7 +167,8 @@ def rows_of_an_unknown_embedding(_, folder):
 
 BROKEN = [
     pickled, truncated, empty, a_factor_missing, alpha_missing, of_another_size, without_the_module, with_integers,
-    quantised, of_nan, of_infinity, a_tied_head, a_tied_head_that_is_stored, a_new_head_of_a_tied_model,
+    quantised, of_nan, of_infinity, a_tied_head, a_tied_head_that_is_stored,
+    embeddings_apart_from_a_head_with_more,
     saved_of_another_size, a_bias_that_the_base_lacks, a_bias_of_another_size, a_trained_bias_that_the_base_lacks,
     rows_beyond_the_vocabulary, rows_of_an_unknown_embedding,
 ]  # fmt: skip

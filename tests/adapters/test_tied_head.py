@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -42,28 +41,99 @@ def dense(base, folder, out):
     return merge_into_base(base, [folder], out)
 
 
-@pytest.mark.parametrize("way", [apply, dense])
-def test_the_advice_works(way, tied, tmp_path):
-    """The YAML in the message gives what PEFT's `merge_and_unload` gives."""
-    made, base = tied
-    folder = made[0].folder
-    with pytest.raises(PlanError, match="yet their values differ") as caught:
-        way(base, folder, tmp_path / "out")
-    document = re.search(
-        r"`tie: untie` keeps both in a YAML for `carrick merge`, such as (\{.*\}),", str(caught.value)
-    )
-    assert document is not None, str(caught.value)
-    (tmp_path / "untied.yml").write_text(document[1])
-    carrick.merge(tmp_path / "untied.yml", tmp_path / "out")
+def passthrough(base, folder, out):
+    models = [{"model": f"{base}+{folder}"}]
+    return carrick.merge({"merge_method": "passthrough", "models": models}, out)
+
+
+APART = {
+    "head": TIED,
+    "embeddings": case(llama_tied, "q_proj", modules_to_save=["embed_tokens"]),
+    "both": case(llama_tied, "q_proj", modules_to_save=["lm_head", "embed_tokens"]),
+}
+
+
+def made_apart(name, root):
+    return make(APART[name], root / name)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("way", [apply, dense, passthrough])
+@pytest.mark.parametrize("name", APART)
+def test_trained_by_themselves(name, way, stored, tied, tmp_path):
+    """What PEFT's `merge_and_unload` gives, which unties the model; the base may store a copy of its embeddings."""
+    _, base = tied
+    made = made_apart(name, tmp_path)
+    if stored:
+        tensors = read_model(base)
+        base = write_model(tmp_path / "base", {**tensors, HEAD: tensors[EMBEDDINGS]}, config=CONFIG)
+    report = way(base, made.folder, tmp_path / "out")
     got = read_model(tmp_path / "out")
-    assert got.keys() == made[0].merged.keys()
-    for key, tensor in made[0].merged.items():
+    assert got.keys() == made.merged.keys()
+    for key, tensor in made.merged.items():
         np.testing.assert_allclose(got[key], tensor, rtol=1e-12, atol=1e-12, err_msg=key)
     assert np.abs(got[HEAD] - got[EMBEDDINGS]).max() > 0.1
     assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is False
+    assert any("come apart" in note for note in report.notes)
+    assert not any("follows" in note or "may have to name" in note for note in report.notes)
 
 
-def test_several_adapters_in_such_a_document(tied, tmp_path):
+@pytest.mark.parametrize("way", [apply, dense, passthrough])
+def test_trained_as_one(way, tied, tmp_path):
+    _, base = tied
+    options = {"modules_to_save": ["embed_tokens"], "ensure_weight_tying": True}
+    made = make(case(llama_tied, "q_proj", **options), tmp_path / "adapter")
+    way(base, made.folder, tmp_path / "out")
+    got = read_model(tmp_path / "out")
+    assert got.keys() == made.merged.keys()
+    assert HEAD not in got
+    np.testing.assert_array_equal(got[EMBEDDINGS], made.merged[EMBEDDINGS])
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["tie_word_embeddings"] is True
+
+
+def test_put_on_by_a_weight(tied, tmp_path):
+    """The head stays the base's, whose bytes are those that the embeddings start from."""
+    _, base = tied
+    made = made_apart("embeddings", tmp_path)
+    apply(base, f"{made.folder}:0.5", tmp_path / "out")
+    got, start = read_model(tmp_path / "out"), made.base[EMBEDDINGS]
+    np.testing.assert_array_equal(got[HEAD], start)
+    np.testing.assert_allclose(got[EMBEDDINGS], (start + made.merged[EMBEDDINGS]) / 2, atol=1e-12)
+    apply(base, f"{made.folder}:0", tmp_path / "none")
+    assert HEAD not in read_model(tmp_path / "none")
+
+
+@pytest.mark.parametrize("names", [("embeddings", "head"), ("both", "embeddings"), ("embeddings", None)])
+def test_merged_with_others(names, tied, tmp_path):
+    """θ₀ + Σ w·(θᵢ − θ₀) of head and embeddings alike, in a YAML and by `--dense`."""
+    made, base = tied
+    alone = [made_apart(name, tmp_path).folder if name else None for name in names]
+    whole = [make(APART[n], tmp_path / n).merged if n else dict(made[0].base) for n in names]
+    models = [
+        {"model": f"{base}+{folder}" if folder else str(base), "parameters": {"weight": w}}
+        for folder, w in zip(alone, WEIGHTS, strict=True)
+    ]
+    options = {"merge_method": "task_arithmetic", "base_model": str(base), "models": models}
+    carrick.merge(options, tmp_path / "out")
+    got, start = read_model(tmp_path / "out"), made[0].base[EMBEDDINGS]
+    for name in (HEAD, EMBEDDINGS):
+        changes = [w * (one.get(name, start) - start) for w, one in zip(WEIGHTS, whole, strict=True)]
+        np.testing.assert_allclose(got[name], start + sum(changes), atol=1e-6, err_msg=name)
+    if all(alone):
+        merge_into_base(base, [f"{f}:{w}" for f, w in zip(alone, WEIGHTS, strict=True)], tmp_path / "dense")
+        again = read_model(tmp_path / "dense")
+        assert all(again[key].tobytes() == tensor.tobytes() for key, tensor in got.items())
+
+
+def test_they_cannot_be_kept_as_one(tied, tmp_path):
+    _, base = tied
+    model = f"{base}+{made_apart('embeddings', tmp_path).folder}"
+    document = {"merge_method": "passthrough", "models": [{"model": model}], "tie": "keep"}
+    with pytest.raises(PlanError, match=r"come apart.*`tie: keep` cannot hold both"):
+        carrick.merge(document, tmp_path / "out")
+
+
+def test_several_adapters_in_a_document(tied, tmp_path):
     """What `--dense` would have made: θ₀ + Σ w·(θᵢ − θ₀), of the head too, whose θ₀ are the embeddings."""
     made, base = tied
     models = [

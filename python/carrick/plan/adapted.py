@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
+from carrick.checkpoints.headers import StoredTensor
 from carrick.plan.description import Block, Description, Factor, Place, Product, Replaced
 from carrick.plan.rows import row_blocks
-
-if TYPE_CHECKING:
-    from carrick.checkpoints.headers import StoredTensor
 
 DOUBLE = "F64"
 
@@ -37,6 +35,11 @@ class Rows(NamedTuple):
     rows: StoredTensor
     numbers: tuple[int, ...]
     scale: float
+
+
+@dataclass(slots=True)
+class AsStored(StoredTensor):
+    """A tensor of the base as it is stored, whatever adapters make of the same bytes under another name."""
 
 
 @dataclass(slots=True)

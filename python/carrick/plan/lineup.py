@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from carrick.checkpoints.find import find, find_path
 from carrick.errors import PlanError
-from carrick.plan.adapted import AdaptedTensor, place_of, zeros_like
+from carrick.plan.adapted import AdaptedTensor, AsStored, place_of, zeros_like
 from carrick.plan.job import Input
 from carrick.plan.tied import in_a_document
 
@@ -52,6 +52,7 @@ class Model:
     adapters: tuple[AppliedAdapter, ...] = ()
     adapted: dict[Spot, AdaptedTensor] = field(default_factory=dict)
     resized: Resized | None = None  # the vocabulary that its adapters bring
+    apart: str | None = None  # why head and embeddings, which the base ties, are tied no more
 
     @property
     def ref(self) -> str:
@@ -91,14 +92,14 @@ class Model:
         parameters: dict[str, Value] | None = None,
     ) -> Input:
         """Describe a tensor of this model as a job's input."""
-        adapted = self.adapted.get(_spot(tensor))
+        adapted = self._adapted(tensor)
         if adapted is not None:
             return Input(adapted.description(self.first_file), base, index, parameters)
         return Input(place_of(tensor, self.first_file), base, index, parameters)
 
     def changes(self, tensor: StoredTensor) -> bool:
         """Whether adapters change a tensor beyond putting another stored one in its place."""
-        return _spot(tensor) in self.adapted
+        return self._adapted(tensor) is not None
 
     def starts_from(self, base: Model, tensor: StoredTensor, of_base: StoredTensor) -> bool:
         """Whether a tensor is stored in the same place as the base's, whatever adapters add to it."""
@@ -107,10 +108,13 @@ class Model:
 
     def update(self, tensor: StoredTensor) -> Description | None:
         """Describe what adapters add to a tensor: the task vector, exactly; None where it is no sum."""
-        adapted = self.adapted.get(_spot(tensor))
+        adapted = self._adapted(tensor)
         if adapted is None:
             return zeros_like(tensor)
         return adapted.description(self.first_file, update=True) if adapted.is_sum else None
+
+    def _adapted(self, tensor: StoredTensor) -> AdaptedTensor | None:
+        return None if isinstance(tensor, AsStored) else self.adapted.get(_spot(tensor))
 
 
 def _spot(tensor: StoredTensor) -> Spot:
@@ -203,6 +207,7 @@ def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: boo
     """Open the adapters of a model."""
     from carrick.adapters.adapter import read_adapter  # noqa: PLC0415  (most merges have no adapters)
     from carrick.plan.adaptation import Adaptation  # noqa: PLC0415
+    from carrick.plan.apart import come_apart  # noqa: PLC0415
 
     adaptation = Adaptation(origin, str(ref))
     adapters = []
@@ -212,6 +217,8 @@ def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: boo
         adapters.append(AppliedAdapter(adapter, one.weight, first_file + len(adaptation.files)))
         adaptation.add(adapter, one.weight)
     adapted = {_spot(t.stored): t for t in adaptation.adapted.values()}
+    put = [(one.adapter, one.weight) for one in adapters]
+    apart = come_apart(origin, put, adaptation.tensors, str(ref))
     checkpoint = adaptation.checkpoint()
     return Model(
         checkpoint,
@@ -220,6 +227,7 @@ def _put_on(ref: ModelRef, origin: Checkpoint, first_file: int, *, download: boo
         adapters=tuple(adapters),
         adapted=adapted,
         resized=adaptation.resized,
+        apart=apart,
     )
 
 

@@ -104,6 +104,10 @@ class Replacing:
                 self.model.tensors[wanted] = self.own(tensor)
                 added.append(wanted)
         self._check_vocabulary()
+        # What becomes of a tied head is said where it is decided (`carrick.plan.apart`).
+        added = [
+            n for n in added if not (self.model.origin.tie_word_embeddings and VOCABULARY_HEAD.search(n))
+        ]
         if added:
             more = ", …" if len(added) > NAMED else ""
             self.model.notes.append(

@@ -76,13 +76,17 @@ def decide_ties(
             f"{tied_models[0].ref} ties its head to its embeddings and {untied_models[0].ref} does not; "
             f"`tie: untie` gives the output {heads[0]!r} of its own, `tie: keep` leaves it out"
         )
-    if tie == "untie":
+    apart = [model for model in tied_models if model.apart is not None]
+    if apart and tie == "keep":
+        raise PlanError(f"{apart[0].apart} `tie: keep` cannot hold both; leave it out, or say `tie: untie`")
+    if apart or tie == "untie":
         for model in tied_models:
             head, embeddings = pairs[id(model)] or ("", "")
             if head not in model.checkpoint.tensors:
                 model.stand_ins[head] = embeddings
         note = f"`tie: untie`: {heads[0]} is written and config.json says tie_word_embeddings: false."
-        return TieDecision(UNTIED, untied=True, notes=(note,))
+        notes = tuple(model.apart for model in apart if model.apart is not None)
+        return TieDecision(UNTIED, untied=True, notes=notes or (note,))
     return _stay_tied(tied_models, untied_models, heads, pairs)
 
 
@@ -125,8 +129,21 @@ def tied_heads_follow(models: list[Model], roles: Mapping[str, tuple[re.Pattern[
         if changed:
             notes.append(
                 f"{model.ref}: the head is tied to {changed[0]} and follows what adapters make of it."
+                + _of_training(model)
             )
     return notes
+
+
+def _of_training(model: Model) -> str:
+    """Say where the head of the training did not follow: PEFT's merged model has another than its wrapped one."""
+    for one in model.adapters:
+        embeds = any(module.kind == "embedding" for module in one.adapter.modules.values())
+        if embeds and not one.adapter.config.ensure_weight_tying:
+            return (
+                f" So does PEFT's when {one.adapter.ref} is merged; in its training the head stayed the base's "
+                "(`ensure_weight_tying` is not true)."
+            )
+    return ""
 
 
 def _stay_tied(
