@@ -70,6 +70,7 @@ def merge(
     hash_inputs: bool = False,
     keep_intermediates: bool = False,
     download: bool = False,
+    device: str = "cpu",
     progress: Callable[[Progress], None] | None = None,
     plan: Plan | str | Path | None = None,
 ) -> MergeReport:
@@ -107,6 +108,8 @@ def merge(
         Leave the models of a configuration's named documents beside ``out``.
     download
         Fetch models from the Hub that are not in the local cache.
+    device
+        As for :func:`carrick.adapters.merge`, where the models are adapters; merges of checkpoints run on the CPU.
     progress
         Called about ten times a second; an exception from it stops the run.
     plan
@@ -143,7 +146,7 @@ def merge(
         from carrick.adapters.merging.engine import Engine  # noqa: PLC0415
 
         configured.refuse_for_adapters(shard_size=shard_size, hash_inputs=hash_inputs)
-        how = Engine(engine.memory, threads, download=download, progress=listener(progress))
+        how = Engine(engine.memory, threads, device, download, listener(progress))
         asked: dict[str, Any] = {"seed": seed, "force": force, "keep": keep_intermediates}
         if dry_run:
             made = configured.report_of(configured.plan_configured(config, target, how, **asked), target)
@@ -151,6 +154,11 @@ def merge(
             made = configured.merge_configured(config, target, how, **asked)
         made.notes += capped
         return made
+    if device != "cpu":
+        raise ConfigError(
+            f"--device {device} is for adapters whose merge decomposes something, and this is a merge of checkpoints, "
+            "which runs on the CPU: leave it out"
+        )
     report = MergeReport(target, notes=capped, dry_run=dry_run)
     run = _Run(report, engine, force=force, hash_inputs=hash_inputs, progress=progress)
     if plan is not None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 from carrick.adapters.adapter import Adapter, read_adapter
 from carrick.adapters.folder import CONFIG
 from carrick.adapters.merging.plan import AdapterPlan, plan_document
+from carrick.adapters.merging.recipe import KNOTS
 from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.checkpoints.find import ADAPTER, existing_path, find_path
 from carrick.config import load
+from carrick.config.adapter import AdapterOptions
 from carrick.config.location import Location
 from carrick.config.model_ref import AdapterRef, read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
@@ -115,12 +117,12 @@ def merge_configured(
     reports = []
     names = [document.name for document in documents if document.name is not None]
     with Intermediates(out, names, resumable=False) as held:
-        for document in documents:
+        for document, how in zip(documents, _engines(documents, engine), strict=True):
             if document.name is None:
-                reports.append(merge_document(document, out, engine, force=force, made=made))
+                reports.append(merge_document(document, out, how, force=force, made=made))
                 continue
             place = held.place(document.name)
-            reports.append(merge_document(document, place, engine, force=True, made=made))
+            reports.append(merge_document(document, place, how, force=True, made=made))
             made[document.name] = replace(read_adapter(place), ref=document.name)
         for name, place in _kept_places(documents, out).items() if keep else ():
             put_in_place(held.place(name), place)
@@ -151,8 +153,8 @@ def _plans(
 ) -> list[AdapterPlan]:
     made: dict[str, Adapter] = {}
     plans = []
-    for document in documents:
-        plan, adapter = plan_document(document, engine, made, out)
+    for document, how in zip(documents, _engines(documents, engine), strict=True):
+        plan, adapter = plan_document(document, how, made, out)
         plans.append(plan)
         if adapter is not None:
             made[adapter.ref] = adapter
@@ -162,6 +164,20 @@ def _plans(
             _check_kept_places(documents, out, force=force)
         check_room(out, sum(plan.bytes_written + plan.scratch_bytes for plan in plans))
     return plans
+
+
+def _engines(documents: list[Document], engine: Engine) -> list[Engine]:
+    """Return how each document is merged: the device is for those that decompose, and refused where none does."""
+    decomposing = [_decomposes(document) for document in documents]
+    if not any(decomposing):
+        return [engine] * len(documents)
+    return [engine if decomposes else replace(engine, device="cpu") for decomposes in decomposing]
+
+
+def _decomposes(document: Document) -> bool:
+    asked = document.adapter or AdapterOptions()
+    is_cut = asked.rank is not None or asked.energy is not None
+    return asked.space == "delta" and (is_cut or document.method.name.startswith(KNOTS))
 
 
 def _check_apart(documents: list[Document], out: Path) -> None:

@@ -63,6 +63,9 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     download: Annotated[
         bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
     ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Of adapters: cpu, or a torch device (cuda, torch:cpu).")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Merge the models of CONFIG into OUT.
@@ -87,6 +90,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
             hash_inputs=hash_inputs,
             keep_intermediates=keep_intermediates,
             download=download,
+            device=device,
             progress=bar.watch,
             plan=plan,
         )

@@ -13,10 +13,13 @@ from carrick.plan.description import Place
 from carrick.plan.job import CAST, Input
 
 if TYPE_CHECKING:
+    import torch
+
     from carrick.adapters.merging.engine import Engine
     from carrick.adapters.merging.lineup import AdapterLineup, Entry
     from carrick.adapters.merging.outputs import Outputs
     from carrick.adapters.merging.recipe import Recipe
+    from carrick.torch import Options
 
 TORCH = "torch:"
 """Before a device's name: the torch path there, on the CPU too, where the core is the usual one."""
@@ -35,17 +38,10 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
     PlanError
         Options that differ between modules, other than weights.
     """
-    try:
-        from carrick.torch import Place as Stored  # noqa: PLC0415
-        from carrick.torch import merge_on_device, stored_module  # noqa: PLC0415  (torch is an extra)
-        from carrick.torch.device import find_device  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"--device {engine.device} needs torch ({error}): pip install 'carrick[torch]'"
-        ) from error
-    _refuse_others(recipe)
-    device = find_device(engine.device.removeprefix(TORCH), also=(f"{TORCH}cpu",))
-    options = _options(recipe, None if device.type == "cuda" else engine.memory)
+    device, options = settle(recipe, engine)
+    from carrick.torch import Place as Stored  # noqa: PLC0415
+    from carrick.torch import merge_on_device, stored_module  # noqa: PLC0415  (torch is an extra)
+
     adapters = lineup.adapters
     modules = []
     for entry in lineup.entries:
@@ -73,6 +69,27 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
         outputs.notes += not_unique(recipe.method, gaps)
 
 
+def settle(recipe: Recipe, engine: Engine) -> tuple[torch.device, Options]:
+    """Return where a merge is made and its options there, from headers alone.
+
+    Raises
+    ------
+    ConfigError
+        torch is not installed, there is no such device, or nothing is decomposed.
+    PlanError
+        Options that differ between modules, other than weights.
+    """
+    try:
+        from carrick.torch.device import find_device  # noqa: PLC0415  (torch is an extra)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"--device {engine.device} needs torch ({error}): pip install 'carrick[torch]'"
+        ) from error
+    _refuse_others(recipe)
+    device = find_device(engine.device.removeprefix(TORCH), also=(f"{TORCH}cpu",))
+    return device, _options(recipe, None if device.type == "cuda" else engine.memory)
+
+
 def _refuse_others(recipe: Recipe) -> None:
     if recipe.is_sum and not recipe.truncates:
         raise ConfigError(
@@ -81,7 +98,7 @@ def _refuse_others(recipe: Recipe) -> None:
         )
 
 
-def _options(recipe: Recipe, memory: int | None) -> Any:
+def _options(recipe: Recipe, memory: int | None) -> Options:
     from carrick.torch import read_options  # noqa: PLC0415
 
     found = [recipe.of(entry) for entry in recipe.lineup.entries]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from carrick.adapters.adapter import Adapter, as_adapter
 from carrick.adapters.config import parse_config
 from carrick.adapters.merging.forecast import Forecast
 from carrick.adapters.merging.jobs import add_jobs, lay_out
+from carrick.adapters.merging.on_device import settle
 from carrick.adapters.merging.outputs import Outputs
 from carrick.adapters.merging.place import check_place
 from carrick.adapters.merging.run import config_of, open_recipe
@@ -149,7 +150,10 @@ def plan_document(
     lineup, recipe = open_recipe(document, engine, made)
     if out is not None:
         check_place(out, document, lineup, made)
-    outputs, forecast = Outputs(document.output_dtype), Forecast(engine)
+    if engine.device != "cpu":
+        settle(recipe, engine)  # raises for what no device does
+    # What is forecast is the same wherever it is made; on a device it would be made at once.
+    outputs, forecast = Outputs(document.output_dtype), Forecast(replace(engine, device="cpu"))
     add_jobs(lineup, recipe, outputs, forecast)
     plan = lay_out(lineup, recipe, outputs)
     cost = estimate_of(plan, engine.options)
