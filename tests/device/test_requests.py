@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("linear", {}, "did you mean `knots_linear`"),
+        ("layer_swap", {}, "method `layer_swap` is not one of cat, linear, task_arithmetic"),
+        ("linear", {"density": 1}, "`linear` takes no option `density`"),
+        ("linear", {"rank": 4}, "takes no option `rank`"),
         (
             "ties",
             {"density": 1},

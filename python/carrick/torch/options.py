@@ -11,7 +11,7 @@ from carrick.errors import ConfigError
 from carrick.suggestions import nearest
 from carrick.torch.keep import Keep
 
-SUM = ("cat", "task_arithmetic")
+SUM = ("cat", "linear", "task_arithmetic")
 PLAIN = ("ties", "dare_linear", "dare_ties", "magnitude_prune")
 """Those on ΔW itself, whose result is not of low rank: it is cut down to one."""
 
@@ -32,6 +32,7 @@ _DENSE = ("normalize", "lambda_", "rank", "energy", "precision", "memory")
 _JOINT = (*_DENSE, "direction", "tolerance", "absolute_tolerance")
 _TAKES: dict[str, tuple[str, ...]] = {
     "cat": ("normalize", "lambda_", "precision", "memory"),
+    "linear": ("normalize", "lambda_", "precision", "memory"),
     "task_arithmetic": ("normalize", "lambda_", "precision", "memory"),
     "svd": tuple(name for name in _JOINT if name != "direction"),
     "ties": (*_DENSE, "density", "rescale", *_TRIM, *_CONSENSUS),
@@ -93,7 +94,7 @@ class Options:
         One of `METHODS`.
     weights, density
         A number for each adapter. Weights multiply what is left after the vote, and never enter the joint SVD;
-        in ``svd``, ``cat`` and ``task_arithmetic`` they multiply ΔW.
+        in ``svd``, ``cat``, ``linear`` and ``task_arithmetic`` they multiply ΔW.
     normalize
         Divide sums by Σ w, and a weighted mean by the Σ w that agrees.
     lambda_
@@ -174,8 +175,8 @@ def read_options(
     Parameters
     ----------
     method
-        ``cat``, ``task_arithmetic``, ``svd``; with a rank or an energy ``ties``, ``dare_linear``, ``dare_ties``,
-        ``magnitude_prune``; ``knots_linear`` and these four behind ``knots_``.
+        ``cat``, ``linear``, ``task_arithmetic``, ``svd``; with a rank or an energy ``ties``, ``dare_linear``,
+        ``dare_ties``, ``magnitude_prune``; ``knots_linear`` and these four behind ``knots_``.
     adapters
         How many there are.
     weights, density

@@ -11,9 +11,10 @@ from carrick.torch.merge import merge_on_device
 from carrick.torch.merged_config import merged_config
 from carrick.torch.modules import Module
 from carrick.torch.options import read_options
+from carrick.torch.parameters import with_parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import torch
 
@@ -28,6 +29,7 @@ def add_merged_adapter(
     method: str = "knots_ties",
     weights: float | Sequence[float] | None = None,
     density: float | Sequence[float] | None = None,
+    parameters: Mapping[str, Any] | None = None,
     device: str | torch.device | None = None,
     activate: bool = False,
     **options: Any,
@@ -35,7 +37,9 @@ def add_merged_adapter(
     """Merge LoRA adapters of a live PeftModel into a new adapter of it.
 
     What is merged is ΔW = s·B·A of each module, never A and B apart. The new adapter has its own rank in each module
-    and α = r; the others, the active ones among them, stay as they are.
+    and α = r; the others, the active ones among them, stay as they are. What :func:`carrick.adapters.merge` has beyond
+    this (``layer_swap``, ``space="factors"``, weights by module, a merge of what is saved beside the factors) is had by
+    merging saved folders.
 
     Parameters
     ----------
@@ -46,19 +50,23 @@ def add_merged_adapter(
     name
         Name of the new adapter.
     method
-        ``cat`` (or ``task_arithmetic``): the exact weighted sum, of rank Σ rᵢ. ``svd``: its best approximation of
-        rank `rank`, or of the rank that holds the share `energy` of Σσ². ``ties``, ``dare_linear``, ``dare_ties`` and
-        ``magnitude_prune``: a merge of the entries of ΔW, cut to `rank` or `energy`. ``knots_linear``, ``knots_ties``,
-        ``knots_dare_linear``, ``knots_dare_ties`` and ``knots_magnitude_prune``: a merge in a shared basis.
+        ``cat`` (or ``linear``, ``task_arithmetic``): the exact weighted sum, of rank Σ rᵢ. ``svd``: its best
+        approximation of rank `rank`, or of the rank that holds the share `energy` of Σσ². ``ties``, ``dare_linear``,
+        ``dare_ties`` and ``magnitude_prune``: a merge of the entries of ΔW, cut to `rank` or `energy`.
+        ``knots_linear``, ``knots_ties``, ``knots_dare_linear``, ``knots_dare_ties`` and ``knots_magnitude_prune``: a
+        merge in a shared basis.
     weights, density
         A number for all, or one for each adapter. Weights are 1 where absent; a method that drops entries requires
         a density.
+    parameters
+        Parameters of the method as for :func:`carrick.adapters.merge` (``{"lambda": 0.6, "aggregate": "sum"}``), in
+        place of options or beside them.
     device
         Where the work is done: ``cpu``, ``cuda``, ``cuda:1``; where the adapters are, if absent.
     activate
         Make the new adapter the active one.
     **options
-        Such as ``variant="paper"``, ``rank=64`` or ``seed=1``: see `read_options`.
+        Such as ``variant="paper"``, ``rank=64``, ``lambda_=0.6`` or ``seed=1``: see `read_options`.
 
     Returns
     -------
@@ -86,7 +94,8 @@ def add_merged_adapter(
     """
     configs = _configs(model)
     _check_names(configs, adapters, name)
-    settings = read_options(method, len(adapters), weights=weights, density=density, **options)
+    given = with_parameters({"density": density, **options}, parameters)
+    settings = read_options(method, len(adapters), weights=weights, **given)
     for adapter in adapters:
         refuse_config(adapter, configs[adapter])
     layers = find_layers(model.base_model.model, adapters)

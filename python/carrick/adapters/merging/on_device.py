@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 TORCH = "torch:"
 """Before a device's name: the torch path there, on the CPU too, where the core is the usual one."""
 
-# Names of the options of carrick.torch that differ from those of the table.
-_RENAMED = {"lambda": "lambda_"}
-
 
 def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engine: Engine) -> None:
     """Add what a merge on `engine.device` makes of every module.
@@ -100,21 +97,13 @@ def _refuse_others(recipe: Recipe) -> None:
 
 def _options(recipe: Recipe, memory: int | None) -> Options:
     from carrick.torch import read_options  # noqa: PLC0415
+    from carrick.torch.parameters import options_of  # noqa: PLC0415
 
     found = [recipe.of(entry) for entry in recipe.lineup.entries]
     first = found[0]
     if any(values.options != first.options for values in found):
         raise PlanError("--device takes options that are the same for all modules; leave it out")
-    given: dict[str, Any] = {
-        _RENAMED.get(name, name): value
-        for name, value in first.options.items()
-        if name not in recipe.merge_options
-    }
-    merge: dict[str, Any] = dict(recipe.merge_options)
-    if "rank_tolerance" in merge:
-        tolerance = merge.pop("rank_tolerance")
-        absolute = merge.pop("rank_cut") == "absolute"
-        given |= {"tolerance": 0.0, "absolute_tolerance": tolerance} if absolute else {"tolerance": tolerance}
+    given = options_of({**first.options, **recipe.merge_options})
     densities = {tuple(p.get("density") for p in values.parameters) for values in found}
     if len(densities) > 1:
         raise PlanError("--device takes one density for each adapter; leave it out")
@@ -129,7 +118,6 @@ def _options(recipe: Recipe, memory: int | None) -> Options:
         energy=recipe.adapter.energy,
         precision=recipe.precision,
         memory=memory,
-        **merge,
         **given,
     )
 
