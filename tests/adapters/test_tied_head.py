@@ -9,8 +9,8 @@ import pytest
 
 import carrick
 from adapters.dense import applied
-from adapters.loading import merged_weights
-from adapters.zoo import case, gpt2, llama_tied, make
+from adapters.loading import loaded, merged_weights
+from adapters.zoo import case, gpt2, llama_tied, make, torch
 from carrick.adapters import apply, merge
 from carrick.adapters.adapter import read_adapter
 from carrick.adapters.dense import merge_into_base
@@ -186,3 +186,26 @@ def test_a_base_without_the_first_part_of_its_names(tmp_path):
         start = made[0].base[key]
         want = start + sum(w * (one[key] - start) for w, one in zip(WEIGHTS, alone, strict=True))
         np.testing.assert_allclose(got[key], want, atol=1e-12, err_msg=key)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("way", [apply, dense, passthrough])
+def test_factors_of_both_as_one(way, stored, tied, tmp_path):
+    """PEFT's forward pass adds them once to the one matrix; its `merge_and_unload` adds those of both to it."""
+    _, base = tied
+    options = {"ensure_weight_tying": True}
+    chosen = case(llama_tied, "q_proj", "embed_tokens", **options)
+    made = make(chosen, tmp_path / "adapter")
+    if stored:
+        tensors = read_model(base)
+        base = write_model(tmp_path / "base", {**tensors, HEAD: tensors[EMBEDDINGS]}, config=CONFIG)
+    report = way(base, made.folder, tmp_path / "out")
+    assert any("merge_and_unload adds" in note for note in report.notes)
+    got = read_model(tmp_path / "out")
+    assert HEAD not in got
+    inner = loaded(chosen, made.folder).base_model.model
+    with torch.no_grad():
+        rows = inner.model.embed_tokens(torch.arange(len(made.base[EMBEDDINGS]))).numpy()
+        head = inner.lm_head(torch.eye(rows.shape[1], dtype=torch.float64)).numpy().T
+    np.testing.assert_allclose(got[EMBEDDINGS], rows, atol=1e-12)
+    np.testing.assert_allclose(got[EMBEDDINGS], head, atol=1e-12)

@@ -104,8 +104,9 @@ class _Step(Replacing):
         self.replace_whole()
         found = self._modules()
         shapes = {path: self.model.tensors[name].shape for path, name in found.items()}
-        turned = orientations(self.adapter.modules.values(), shapes)
-        for path, module in self.adapter.modules.items():
+        modules = {path: self.adapter.modules[path] for path in found}
+        turned = orientations(modules.values(), shapes)
+        for path, module in modules.items():
             self._add_module(module, found[path], turned=turned[path])
         self._replace_rows()
 
@@ -113,6 +114,8 @@ class _Step(Replacing):
         """Find the tensor of each module, and check its shape."""
         found = {}
         for path, module in self.adapter.modules.items():
+            if self.follows(path):
+                continue
             self._refuse_tied_head(module.path)
             try:
                 name = base_name(module, self.model.tensors)

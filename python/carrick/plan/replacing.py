@@ -69,6 +69,15 @@ class Replacing:
         """Find the base's tensor of this name."""
         return find_name(wanted, self.model.origin.tensors)
 
+    def follows(self, path: str) -> bool:
+        """Whether a tied head was trained as one with the embeddings: PEFT stores the factors of both."""
+        adapter, name = self.adapter, f"{path}.weight"
+        if not adapter.config.ensure_weight_tying or not VOCABULARY_HEAD.search(name):
+            return False
+        stated = self.model.origin.tie_word_embeddings
+        tied = self.named(name) is None if stated is None else stated
+        return tied and any(module.kind == "embedding" for module in adapter.modules.values())
+
     def replace_whole(self) -> None:
         """Put modules that were trained whole, and biases, in the place of the base's, and a resized vocabulary.
 
@@ -82,6 +91,8 @@ class Replacing:
             for wanted, tensor in sort.items():
                 name = self.named(wanted)
                 key = self.adapter.keys[wanted]
+                if self.follows(wanted.rpartition(".")[0]):
+                    continue
                 if self._is_tied_copy(wanted, tensor) if name is None else self._is_the_same(name, tensor):
                     continue
                 if name is not None and self._is_carried_resized(name, wanted, tensor):

@@ -138,7 +138,9 @@ def _of_training(model: Model) -> str:
     """Say where the head of the training did not follow: PEFT's merged model has another than its wrapped one."""
     for one in model.adapters:
         embeds = any(module.kind == "embedding" for module in one.adapter.modules.values())
-        if embeds and not one.adapter.config.ensure_weight_tying:
+        if embeds and one.adapter.config.ensure_weight_tying:
+            return f" PEFT's merge_and_unload adds the factors of {one.adapter.ref} twice, its forward pass once."
+        if embeds:
             return (
                 f" So does PEFT's when {one.adapter.ref} is merged; in its training the head stayed the base's "
                 "(`ensure_weight_tying` is not true)."
