@@ -24,6 +24,8 @@ _PLAIN: dict[str, Any] = {
     "lora_bias": False,
     "modules_to_save": None,
     "exclude_modules": None,
+    # Head and embeddings of the inputs, as one or not, are merged each by itself.
+    "ensure_weight_tying": False,
     "layers_to_transform": None,
     "layers_pattern": None,
     "inference_mode": True,
