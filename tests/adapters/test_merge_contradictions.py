@@ -88,7 +88,7 @@ def test_a_module_saved_whole_and_with_factors(policy, tmp_path):
     base = write_model(tmp_path / "base", {f"{HEAD}.weight": np.zeros((5, 17), np.float32)})
     with pytest.raises(PlanError) as caught:
         merged([whole, factors], modules_to_save=policy, base=base if policy == "merge" else None)
-    for word in (HEAD, "adapter-1", "adapter-2", "LoRA factors", "--dense"):
+    for word in (HEAD, "adapter 1", "adapter 2", "LoRA factors", "--dense"):
         assert word in str(caught.value)
     kept = merged([whole, factors], modules_to_save="2").state_dict
     assert f"{PREFIX}{HEAD}.weight" not in kept
