@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path  # noqa: TC003  (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrick.cli.options import Download, Memory, Read, ReadBy, Seed, ShardSize, Threads
 from carrick.cli.output import count, notes, say, say_json
 from carrick.cli.progress import ByteProgress
 
@@ -15,33 +15,15 @@ if TYPE_CHECKING:
     from carrick.report import MergeReport
 
 
-class Read(StrEnum):
-    """How the inputs are read."""
-
-    AUTO = "auto"
-    PREAD = "pread"
-    MMAP = "mmap"
-
-
 def merge(  # noqa: PLR0917  (typer reads options from the signature)
     config: Annotated[
         Path | None, typer.Argument(help="A YAML file, mergekit's or ours; left out with --plan.")
     ] = None,
     out: Annotated[Path | None, typer.Argument(help="The output folder.")] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
-    shard_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Largest shard of the output, or `keep` for the base's; default 5GB."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    shard_size: ShardSize = None,
+    seed: Seed = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check everything, write nothing.")
     ] = False,
@@ -49,7 +31,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Run a plan saved with `carrick plan --json`.")
     ] = None,
-    read: Annotated[Read, typer.Option(help="How inputs are read.")] = Read.AUTO,
+    read: ReadBy = Read.AUTO,
     check_finite: Annotated[
         bool, typer.Option("--check-finite", help="Refuse inputs with NaN or infinities.")
     ] = False,
@@ -60,9 +42,7 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     keep_intermediates: Annotated[
         bool, typer.Option("--keep-intermediates", help="Leave the models of named documents beside OUT.")
     ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
-    ] = False,
+    download: Download = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="Of adapters: cpu, or a torch device (cuda, torch:cpu).")
     ] = "cpu",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carrick.cli.adapter_plan import say_adapter_plan
+from carrick.cli.options import Download, Memory, Seed, ShardSize, Threads  # noqa: TC001  (typer reads the annotations)
 from carrick.cli.output import WIDTH, note, notes, say, say_json
 
 if TYPE_CHECKING:
@@ -23,23 +24,11 @@ def plan(  # noqa: PLR0917  (typer reads options from the signature)
     out: Annotated[
         Path | None, typer.Argument(help="The output folder, to check the room on its disk as well.")
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
-    shard_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="Largest shard of the output, or `keep` for the base's; default 5GB."
-        ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
-    ] = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    shard_size: ShardSize = None,
+    seed: Seed = None,
+    download: Download = False,
     as_json: Annotated[
         bool,
         typer.Option(

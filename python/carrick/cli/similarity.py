@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrick.cli.options import Download, Memory, Threads  # noqa: TC001  (typer reads the annotations)
 from carrick.cli.output import count, note, notes, parameters, say, say_json, shorten, table
 from carrick.cli.progress import ByteProgress
 
@@ -54,16 +55,9 @@ def similarity(  # noqa: PLR0917  (typer reads options from the signature)
         list[str] | None,
         typer.Option(metavar="REGEX", help="Leave out what this is found in the name of; can be repeated."),
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the local cache.")
-    ] = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    download: Download = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with every layer, module and tensor.")
     ] = False,

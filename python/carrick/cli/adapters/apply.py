@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from carrick.cli.merge import Read, say_report
+from carrick.cli.merge import say_report
+from carrick.cli.options import Download, Memory, Read, ReadBy, Threads
 from carrick.cli.output import notes, say_json
 from carrick.cli.progress import ByteProgress
 
@@ -24,13 +25,8 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
     dtype: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Element type of the output; default: the base's.")
     ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="What the engine may allocate, such as 512MiB; default 1GiB."),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
     shard_size: Annotated[
         str | None,
         typer.Option(metavar="SIZE", help="Largest shard of the output; default: the base's shards."),
@@ -42,13 +38,11 @@ def apply(  # noqa: PLR0917  (typer reads options from the signature)
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is already at OUT.")] = False,
-    read: Annotated[Read, typer.Option(help="How inputs are read.")] = Read.AUTO,
+    read: ReadBy = Read.AUTO,
     check_finite: Annotated[
         bool, typer.Option("--check-finite", help="Refuse inputs with NaN or infinities.")
     ] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch from the Hub what is not in the local cache.")
-    ] = False,
+    download: Download = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Fold LoRA adapters into BASE, streamed.

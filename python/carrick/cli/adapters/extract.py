@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carrick.cli.options import Download, Memory, Threads  # noqa: TC001  (typer reads the annotations)
 from carrick.cli.output import count, notes, say, say_json, table
 from carrick.cli.progress import ByteProgress
 
@@ -56,16 +57,10 @@ def extract(  # noqa: PLR0917  (typer reads options from the signature)
     seed: Annotated[
         int, typer.Option(metavar="N", help="Key of the random directions that the search begins with.")
     ] = 0,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="What the engine may allocate; default 1GiB.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
+    memory: Memory = None,
+    threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is already at OUT.")] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch models from the Hub that are not in the cache.")
-    ] = False,
+    download: Download = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Write the difference between TUNED and BASE as a LoRA adapter.

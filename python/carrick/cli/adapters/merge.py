@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carrick.cli.options import Download, Memory, Seed, Threads  # noqa: TC001  (typer reads the annotations)
 from carrick.cli.output import count, notes, say, say_json, table
 from carrick.cli.progress import ByteProgress
 
@@ -85,17 +86,11 @@ def merge(  # noqa: PLR0917  (typer reads options from the signature)
     dtype: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Element type of the output; default: as the adapters.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="Key of the random masks; default 0.")] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="What the engine may allocate; default 1GiB.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker threads; default: every CPU.")
-    ] = None,
+    seed: Seed = None,
+    memory: Memory = None,
+    threads: Threads = None,
     force: Annotated[bool, typer.Option("--force", help="Replace what is already at OUT.")] = False,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch adapters from the Hub that are not in the cache.")
-    ] = False,
+    download: Download = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Merge LoRA adapters into one adapter, exactly, on ΔW = s·B·A.
