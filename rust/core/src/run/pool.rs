@@ -36,10 +36,11 @@ pub fn run(works: &[Work<'_>], schedule: &Schedule, sink: &dyn Sink, threads: us
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
                 if let Err(error) = pool.work() {
+                    // The first failure is the cause, and is kept before anything is stopped: what fails behind it
+                    // does so because the run was stopped.
+                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     schedule.stop();
                     sink.cancel();
-                    // The first failure is the cause; what fails behind it does so because the run was stopped.
-                    failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 }
             });
         }
@@ -110,5 +111,78 @@ impl Drop for StopOnPanic<'_, '_, '_> {
     fn drop(&mut self) {
         self.0.schedule.stop();
         self.0.sink.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::methods::operation::Operation;
+
+    struct Nothing;
+
+    impl Operation for Nothing {
+        fn merge(&self, _range: Range<u64>, _buffers: &mut Buffers, _out: &mut [u8]) -> Result<Counts> {
+            Ok(Counts::default())
+        }
+    }
+
+    /// The first job fails once the second waits for room; who waits is told long before `cancel` returns.
+    #[derive(Default)]
+    struct Failing {
+        waits: AtomicBool,
+        cancelled: AtomicBool,
+    }
+
+    fn until(flag: &AtomicBool) {
+        while !flag.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+    }
+
+    impl Sink for Failing {
+        fn write(
+            &self,
+            job: usize,
+            _range: Range<u64>,
+            _merge: &mut dyn FnMut(&mut [u8]) -> Result<Counts>,
+        ) -> Result<Counts> {
+            if job == 0 {
+                until(&self.waits);
+                return Err(Error::tensor("w", "is wrong"));
+            }
+            self.waits.store(true, Ordering::Release);
+            until(&self.cancelled);
+            Err(Error::Interrupted)
+        }
+
+        fn finish(&self, _job: usize, _counts: Counts) -> Result<()> {
+            Ok(())
+        }
+
+        fn cancel(&self) {
+            self.cancelled.store(true, Ordering::Release);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    #[test]
+    fn a_failure_is_not_hidden_by_those_whom_it_stops() {
+        let work = || Work {
+            operation: Box::new(Nothing),
+            elements: 1,
+            row: 1,
+            size: 1,
+            bytes_in: 1,
+            factor_bytes: 0,
+            effort: 1,
+        };
+        let works = [work(), work()];
+        let schedule = Schedule::new(&works, 1 << 16, &[false, false]);
+        let failure = run(&works, &schedule, &Failing::default(), 2, &Hooks::default());
+        assert!(matches!(failure, Err(Error::Tensor { .. })), "{failure:?}");
     }
 }
