@@ -37,6 +37,8 @@ def check_can_be_made(out: Path, *, parent: Path | None = None) -> None:
     PlanError
         A file stands where a folder would have to, nothing may be written there, or a name is too long.
     """
+    if not out.name:
+        raise PlanError(f"{out} is the root of a disk, and no folder to write; choose another place")
     around = out.parent if parent is None else parent
     names = [*around.parts, intermediates_folder(out).name]
     while not os.path.lexists(around) and around != around.parent:

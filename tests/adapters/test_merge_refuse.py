@@ -329,8 +329,12 @@ def test_the_base_that_adapters_name_is_no_output(pair, tmp_path, capfd, monkeyp
             err = capfd.readouterr().err
             assert f"error: {out}: " in err, err
             assert "choose another folder" in err
+            assert "(`base_model_name_or_path` is models/base)" in err or out == base.parent
             assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert main(["adapters", "merge", *map(str, pair), "-o", str(base / "merged")]) == 0
+    (tmp_path / "empty").mkdir()  # bears the name of a Hub id by chance, and holds nothing
+    configure(pair[1], base_model_name_or_path="empty")
+    assert main(["adapters", "merge", *map(str, pair), "-o", str(tmp_path / "empty")]) == 0
 
 
 def test_different_bases_are_noted(tmp_path, capfd):

@@ -42,6 +42,14 @@ def test_a_file_is_no_place(carrick, models, tmp_path, words, place):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("words", [COMMANDS["merge"], COMMANDS["plan"], COMMANDS["merge of adapters"]])
+def test_the_root_is_no_place(carrick, models, words):
+    config = models.config()
+    answer = carrick(*({"CONFIG": config, "OUT": "/"}.get(word, word) for word in words))
+    assert answer.code == 2
+    assert answer.err == "error: / is the root of a disk, and no folder to write; choose another place\n"
+
+
 def test_a_link_to_nothing_is_no_place(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(PlanError, match="link is no folder"):

@@ -88,6 +88,13 @@ def test_no_input_is_replaced(place, capsys, kind, names):
         assert held(place) == before
 
 
+def test_a_folder_in_an_input_takes_nothing_away(place, capsys):
+    """An adapter may lie in the folder of its base."""
+    recipe = written(place, "fine_tune")
+    assert main(["train", str(recipe), str(place / "base" / "en"), "--device", "cpu", "--dry-run"]) == 0
+    assert "nothing was trained" in capsys.readouterr().out
+
+
 def test_an_input_in_the_unfinished_output_stays(place, capsys):
     """A checkpoint of an interrupted training is where the next one begins by removing what is not its own."""
     unfinished = place / "en.carrick-partial" / "checkpoint"

@@ -26,15 +26,10 @@ class Unmatched(NamedTuple):
 
 
 def check_filters(document: Document, models: Models, matched: Matched) -> list[str]:
-    """Refuse a `filter` that misspells the name of a tensor; return a note about each that resembles none.
+    """Return a note about each `filter` that is in no name, with what it may be a misspelling of.
 
-    The latter is no mistake in mergekit, whose configurations are carried from model to model: `mlp` is in no name
-    of a Mixtral, `lm_head` in none of a model that has no head of its own.
-
-    Raises
-    ------
-    ConfigError
-        Names the filter and the nearest name.
+    It is no mistake in mergekit, whose configurations are carried from model to model: `mlp` is in no name of a
+    Mixtral, `self_attn` in none of a GPT-2, `lm_head` in none of a model that has no head of its own.
     """
     names = {name for target in matched.targets for name in (target.name, *target.names)}
     names |= {str(record["tensor"]) for record in matched.unmatched}
@@ -42,9 +37,8 @@ def check_filters(document: Document, models: Models, matched: Matched) -> list[
     notes = []
     for one in unmatched_filters(document, names):
         told = f"the `filter` {one.part!r} of `{one.parameter}` is in the name of no tensor of the merge"
-        if near := nearest_part(one.part, names):
-            raise one.where.error(f"{told}{near}")
-        notes.append(one.where.note(f"{told} and changes nothing; their parts are {listed_parts(names)}."))
+        near = nearest_part(one.part, names) or f"; their parts are {listed_parts(names)}."
+        notes.append(one.where.note(f"{told} and changes nothing{near}"))
     return notes
 
 

@@ -11,7 +11,7 @@ from carrick.errors import FormatError, PlanError
 from carrick.held_folder import intermediates_folder, partial_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from carrick.plan.job import Plan
 
@@ -56,8 +56,33 @@ def check_named_inputs(out: Path, refs: Iterable[str]) -> None:
     PlanError
         Names the input.
     """
-    places = places_of(refs)
-    check_output(out, places, places)
+    check_output(out, [], places_of(refs))
+
+
+def check_trained_on(out: Path, ref: str, name: str | None) -> None:
+    """Refuse to replace the base that an adapter names; a merge does not read it, but who uses the result does.
+
+    Parameters
+    ----------
+    out
+        The folder to be made or replaced.
+    ref
+        What the user calls the adapter.
+    name
+        Its `base_model_name_or_path`.
+
+    Raises
+    ------
+    PlanError
+        Names the adapter and its base.
+    """
+    for base in places_of([name] if name else []):
+        is_empty = base.is_dir() and not any(base.iterdir())
+        if would_take(out, base) and not is_empty:
+            raise PlanError(
+                f"{out}: the base of {ref} lies there (`base_model_name_or_path` is {name}) and would be replaced; "
+                "choose another folder"
+            )
 
 
 def places_of(refs: Iterable[str]) -> list[Path]:
@@ -82,6 +107,8 @@ def _check_place(out: Path, folders: Iterable[Path], files: Iterable[Path]) -> N
         if source in target.parents:
             raise PlanError(f"{out}: lies in the input folder {folder}; choose a folder outside it")
     for path in files:
+        if target in {path.absolute(), path.resolve()}:
+            raise PlanError(f"{out}: is the input {path} as well; choose another place")
         if would_take(out, path):
             raise PlanError(
                 f"{out}: the input {path} lies in it and would be replaced; choose another folder"
@@ -135,7 +162,7 @@ def check_output_of_plan(plan: Plan, out: Path) -> None:
     PlanError
         The folder is or holds an input, or the disk has no room.
     """
-    check_output(out, *_inputs(plan.meta.get("models", []), plan))
+    _check_models(out, plan.meta.get("models", []), plan)
     check_room(out, plan.bytes_written)
 
 
@@ -148,7 +175,13 @@ def check_apart(folder: Path, plan: Plan) -> None:
         Names the input.
     """
     models = [model for model in plan.meta["models"] if not model.get("intermediate")]
-    check_output(folder, *_inputs(models, plan))
+    _check_models(folder, models, plan)
+
+
+def _check_models(out: Path, models: Collection[Mapping[str, Any]], plan: Plan) -> None:
+    check_output(out, *_inputs(models, plan))
+    for adapter in (each for model in models for each in model.get("adapters", [])):
+        check_trained_on(out, adapter["ref"], adapter.get("base"))
 
 
 def _inputs(models: Iterable[Mapping[str, Any]], plan: Plan) -> tuple[list[Path], list[Path]]:
@@ -160,8 +193,6 @@ def _inputs(models: Iterable[Mapping[str, Any]], plan: Plan) -> tuple[list[Path]
         folders += [Path(model["folder"])] if model.get("is_folder") else []
         adapters = model.get("adapters", [])
         folders += [Path(adapter["folder"]) for adapter in adapters]
-        # Not read here, but needed by whoever uses the adapter on its own.
-        files += places_of(adapter["base"] for adapter in adapters if adapter.get("base"))
     tokenizer = plan.meta.get("tokenizer", {})
     folders += [Path(tokenizer["folder"])] if tokenizer.get("is_folder") else []
     files += [Path(path) for path in tokenizer.get("files", [])]

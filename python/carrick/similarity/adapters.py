@@ -42,7 +42,7 @@ def line_up(adapters: Sequence[Adapter], exclude: Sequence[str] = ()) -> Modules
     Raises
     ------
     ConfigError
-        DoRA, a pattern that is no regular expression or is found in no name, or nothing to compare.
+        DoRA, a pattern that is no regular expression or misspells a name, or nothing to compare.
     FormatError
         A module with different shapes.
     """
@@ -53,7 +53,7 @@ def line_up(adapters: Sequence[Adapter], exclude: Sequence[str] = ()) -> Modules
         for kept in (each.modules, each.saved, each.biases, each.tokens)
         for name in kept
     ]
-    patterns = compile_patterns(exclude, held, "module")
+    patterns, idle = compile_patterns(exclude, held, "module")
     modules: dict[str, LoraModule] = {}
     owners: dict[str, Adapter] = {}
     for adapter in adapters:
@@ -68,7 +68,7 @@ def line_up(adapters: Sequence[Adapter], exclude: Sequence[str] = ()) -> Modules
         raise ConfigError(
             "no LoRA module is left to compare; exclude less, or give adapters with LoRA modules"
         )
-    return Modules(modules, list(_notes(adapters, modules, patterns)))
+    return Modules(modules, [*_notes(adapters, modules, patterns), *idle])
 
 
 def _require_plain(adapter: Adapter, module: LoraModule) -> None:

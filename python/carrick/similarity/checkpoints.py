@@ -43,13 +43,13 @@ def line_up(base: Checkpoint, models: Sequence[Checkpoint], exclude: Sequence[st
     Raises
     ------
     ConfigError
-        A pattern is no regular expression, or is found in no name.
+        A pattern is no regular expression, or misspells a name.
     PlanError
         Different shapes, a quantised checkpoint, or no tensor in common.
     """
     everyone = [base, *models]
     names = [name for checkpoint in everyone for name in checkpoint.tensors]
-    patterns = compile_patterns(exclude, dict.fromkeys(names), "tensor")
+    patterns, idle = compile_patterns(exclude, dict.fromkeys(names), "tensor")
     for checkpoint in everyone:
         refuse_quantized(checkpoint)
     kept, excluded, partial, integers = [], [], [], []
@@ -78,12 +78,25 @@ def line_up(base: Checkpoint, models: Sequence[Checkpoint], exclude: Sequence[st
         )
         if names
     ]
-    return Lineup(kept, notes)
+    return Lineup(kept, [*notes, *idle])
 
 
-def compile_patterns(exclude: Sequence[str], names: Collection[str], what: str) -> list[re.Pattern[str]]:
-    """Compile the patterns of what is left out, or say what is wrong with one: it leaves nothing out, for example."""
-    return [_compile(pattern, names, what) for pattern in exclude]
+def compile_patterns(
+    exclude: Sequence[str], names: Collection[str], what: str
+) -> tuple[list[re.Pattern[str]], list[str]]:
+    """Compile the patterns of what is left out; return notes about those that leave nothing out, too.
+
+    Raises
+    ------
+    ConfigError
+        One is no regular expression, or misspells a name.
+    """
+    patterns = [_compile(pattern, names, what) for pattern in exclude]
+    idle = [each.pattern for each in patterns if not any(each.search(name) for name in names)]
+    # Not every model has a head of its own, which one command line for several models may leave out.
+    return patterns, [
+        f"exclude: {each!r} is in the name of no {what} and leaves nothing out." for each in idle
+    ]
 
 
 def _compile(pattern: str, names: Collection[str], what: str) -> re.Pattern[str]:
@@ -92,8 +105,9 @@ def _compile(pattern: str, names: Collection[str], what: str) -> re.Pattern[str]
     except re.error as error:
         raise ConfigError(f"exclude: {pattern!r} is no regular expression ({error})") from error
     if not any(compiled.search(name) for name in names):
-        parts = dict.fromkeys(part for name in names for part in name.split("."))
-        raise ConfigError(f"exclude: {pattern!r} is found in the name of no {what}{nearest(pattern, parts)}")
+        near = nearest(pattern, dict.fromkeys(part for name in names for part in name.split(".")))
+        if near:
+            raise ConfigError(f"exclude: {pattern!r} is found in the name of no {what}{near}")
     return compiled
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from carrick.errors import PlanError
-from carrick.plan.output import check_output, places_of, would_take
+from carrick.plan.output import check_output, check_trained_on, places_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from carrick.adapters.adapter import Adapter
     from carrick.adapters.merging.lineup import AdapterLineup
     from carrick.config import Document
 
@@ -39,18 +37,7 @@ def check_place(out: Path, document: Document, lineup: AdapterLineup, made: Coll
     files = [Path(file.path) for adapter in adapters for file in adapter.files]
     check_output(out, [*(adapter.folder for adapter in adapters), *base], [*files, *base])
     for adapter in lineup.adapters:
-        _check_trained_on(out, adapter)
-
-
-def _check_trained_on(out: Path, adapter: Adapter) -> None:
-    """Refuse to replace the base that an adapter names; a merge does not read it, but who uses the result does."""
-    name = adapter.config.base_model_name_or_path
-    for base in places_of([name] if name else []):
-        if would_take(out, base):
-            raise PlanError(
-                f"{out}: the base of {adapter.ref} lies there (`base_model_name_or_path` is {name}) and would be "
-                "replaced; choose another folder"
-            )
+        check_trained_on(out, adapter.ref, adapter.config.base_model_name_or_path)
 
 
 def _places_of_base(document: Document) -> list[Path]:
