@@ -1,7 +1,6 @@
 //! Arithmetic on slices. Kernels know slices and nothing else; a tile's worth of them stays in the first-level cache.
 
 pub mod agreement;
-pub mod columns;
 pub mod combine;
 pub mod consensus;
 pub mod convert;

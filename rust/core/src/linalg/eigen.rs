@@ -1,12 +1,7 @@
 //! Eigenvalues and singular values, the largest first.
 
 use faer::diag::DiagRef;
-use faer::dyn_stack::{MemBuffer, MemStack};
-use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd};
-use faer::{Col, Mat, MatRef, Par};
-
-use super::tridiagonal::Tridiagonal;
-use crate::kernels::level::Level;
+use faer::{Mat, MatRef, Side};
 
 /// An iteration did not come to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,28 +15,19 @@ pub struct Svd {
 }
 
 /// The eigenvalues of a symmetric matrix (its lower triangle is read), descending, and the vectors as columns.
-pub fn eigen(a: Mat<f64>) -> Result<(Vec<f64>, Mat<f64>), NoConvergence> {
+///
+/// The matrix is divided by a power of two first, which rounds nothing, to bring its eigenvalues near 1: faer's divide
+/// and conquer weighs them against elements of eigenvectors. Of 130 rows whose eigenvalues are all about 1e5 it loses
+/// six digits, of 1e-20 all of them (LAPACK's `dstedc` scales as well).
+pub fn eigen(mut a: Mat<f64>) -> Result<(Vec<f64>, Mat<f64>), NoConvergence> {
     let size = a.nrows();
-    if size == 0 {
-        return Ok((Vec::new(), Mat::new()));
-    }
-    let mut found = Tridiagonal::new(Level::detect(), a.as_ref());
-    drop(a);
-    let scale = found.normalize();
-    let (mut values, mut vectors) = (Col::zeros(size), Mat::zeros(size, size));
-    let scratch = self_adjoint_evd_scratch::<f64>(size, ComputeEigenvectors::Yes, Par::Seq, Default::default());
-    tridiagonal_self_adjoint_evd(
-        DiagRef::from_slice(&found.diagonal),
-        DiagRef::from_slice(&found.below),
-        values.as_mut().as_diagonal_mut(),
-        Some(vectors.as_mut()),
-        Par::Seq,
-        MemStack::new(&mut MemBuffer::new(scratch)),
-        Default::default(),
-    )
-    .map_err(|_| NoConvergence)?;
-    found.turn(vectors.as_mut());
-    Ok((values.iter().rev().map(|value| value * scale).collect(), vectors.reverse_cols().to_owned()))
+    let mut largest = 0.0f64;
+    (0..size).for_each(|j| (j..size).for_each(|i| largest = largest.max(a[(i, j)].abs())));
+    let scale = if largest > 0.0 { largest.log2().floor().clamp(-1000.0, 1000.0).exp2() } else { 1.0 };
+    (0..size).for_each(|j| (j..size).for_each(|i| a[(i, j)] /= scale));
+    let found = a.self_adjoint_eigen(Side::Lower).map_err(|_| NoConvergence)?;
+    let values = found.S().column_vector().iter().rev().map(|value| value * scale).collect();
+    Ok((values, found.U().reverse_cols().to_owned()))
 }
 
 /// The thin singular value decomposition.

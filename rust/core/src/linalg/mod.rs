@@ -1,14 +1,12 @@
 //! Small dense matrices in float64: Gram matrices, QR, eigenvalues, singular values.
 //!
-//! Over faer, sequential: whoever calls them has many matrices to work on at the same time. Two steps are our own, since
-//! they are bound by the memory: the sums of a Gram matrix that comes in tiles, and the reduction to three diagonals.
+//! Thin wrappers over faer, sequential: whoever calls them has many matrices to work on at the same time.
 
 mod eigen;
 mod gram;
 mod qr;
 mod root;
 mod tile;
-mod tridiagonal;
 
 pub use eigen::{NoConvergence, Svd, eigen, svd};
 pub use faer::{Mat, MatRef};
