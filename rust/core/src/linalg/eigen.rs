@@ -1,6 +1,5 @@
 //! Eigenvalues and singular values, the largest first.
 
-use faer::diag::DiagRef;
 use faer::{Mat, MatRef, Side};
 
 /// An iteration did not come to an end.
