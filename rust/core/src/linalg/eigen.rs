@@ -20,6 +20,9 @@ pub struct Svd {
 /// six digits, of 1e-20 all of them (LAPACK's `dstedc` scales as well).
 pub fn eigen(mut a: Mat<f64>) -> Result<(Vec<f64>, Mat<f64>), NoConvergence> {
     let size = a.nrows();
+    if size == 0 {
+        return Ok((Vec::new(), a));
+    }
     let mut largest = 0.0f64;
     (0..size).for_each(|j| (j..size).for_each(|i| largest = largest.max(a[(i, j)].abs())));
     let scale = if largest > 0.0 { largest.log2().floor().clamp(-1000.0, 1000.0).exp2() } else { 1.0 };
