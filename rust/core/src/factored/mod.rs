@@ -19,14 +19,13 @@ mod stack;
 mod store;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 pub use request::{Kind, Module, ModuleReport, Precision, Report, Request, Route, Term, Tolerance};
 
 use crate::error::{Error, Result};
 use crate::run::hooks::Hooks;
+use crate::run::modules;
 use crate::source::{InputFile, ReadMode, open_all};
 use stack::Scratch;
 use store::Store;
@@ -86,54 +85,16 @@ struct All<'a> {
 }
 
 impl All<'_> {
-    /// The largest modules first, so that no thread is left with one at the end.
-    fn order(&self) -> Vec<usize> {
+    fn run(&self, threads: usize) -> Result<Vec<ModuleReport>> {
         let cost = |module: &Module| {
             let columns = module.columns() as u64;
             (module.out + module.in_features + 8 * columns) * columns * columns
         };
-        let mut order: Vec<usize> = (0..self.request.modules.len()).collect();
-        order.sort_by_key(|&index| std::cmp::Reverse(cost(&self.request.modules[index])));
-        order
-    }
-
-    fn run(&self, threads: usize) -> Result<Vec<ModuleReport>> {
-        let (order, next, stop) = (self.order(), AtomicUsize::new(0), AtomicBool::new(false));
-        let reports: Vec<Mutex<Option<ModuleReport>>> = order.iter().map(|_| Mutex::default()).collect();
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let work = || -> Result<()> {
-            let mut scratch = Scratch::default();
-            while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(());
-                }
-                *reports[index].lock().unwrap_or_else(PoisonError::into_inner) = Some(self.one(index, &mut scratch)?);
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..threads.min(order.len()) {
-                scope.spawn(|| {
-                    if let Err(error) = work() {
-                        stop.store(true, Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-                    }
-                });
-            }
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        Ok(reports
-            .into_iter()
-            .filter_map(|report| report.into_inner().unwrap_or_else(PoisonError::into_inner))
-            .collect())
+        let costs: Vec<u64> = self.request.modules.iter().map(cost).collect();
+        modules::each(&costs, threads, self.hooks, |index, scratch| self.one(index, scratch))
     }
 
     fn one(&self, index: usize, scratch: &mut Scratch) -> Result<ModuleReport> {
-        if self.hooks.is_cancelled() {
-            return Err(Error::Interrupted);
-        }
         self.hooks.begin(index, false);
         let module = &self.request.modules[index];
         let found = module::decompose(self.request, module, self.files, scratch)?;

@@ -5,6 +5,7 @@ pub mod budget;
 mod checksum;
 pub mod hooks;
 pub mod joint;
+pub(crate) mod modules;
 pub(crate) mod pool;
 pub(crate) mod schedule;
 pub mod similarity;

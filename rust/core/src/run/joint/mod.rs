@@ -1,8 +1,6 @@
 //! Bases that the updates of whole models share (KnOTS), module by module: one a thread.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use faer::{MatMut, MatRef};
@@ -10,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
+use super::modules;
 use super::truncate::factors_file::FactorsFile;
 use super::work::{RunFactors, Sources, Work, compile};
 use super::{Options, Read, give_back_free_memory};
@@ -180,33 +179,13 @@ struct Run<'a, 'w> {
 }
 
 impl Run<'_, '_> {
-    /// The largest modules first, each by one thread.
     fn all(&self) -> Result<Vec<ModuleReport>> {
-        let size = |&module: &usize| {
-            let (rows, columns) = sides(&self.plan.jobs[self.request.modules[module].jobs[0]], self.request.by_rows);
-            std::cmp::Reverse(workspace(rows, columns, self.request.modules[module].jobs.len() as u64))
+        let cost = |module: &Module| {
+            let (rows, columns) = sides(&self.plan.jobs[module.jobs[0]], self.request.by_rows);
+            workspace(rows, columns, module.jobs.len() as u64)
         };
-        let mut order: Vec<usize> = (0..self.request.modules.len()).collect();
-        order.sort_by_key(size);
-        let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let reports: Vec<Mutex<Option<Result<ModuleReport>>>> = order.iter().map(|_| Mutex::default()).collect();
-        std::thread::scope(|scope| {
-            for _ in 0..self.cut.threads {
-                scope.spawn(|| {
-                    while let Some(&module) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if stopped.load(Ordering::Relaxed) {
-                            break;
-                        }
-                        let found = self.module(module);
-                        stopped.fetch_or(found.is_err(), Ordering::Relaxed);
-                        *reports[module].lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
-                    }
-                });
-            }
-        });
-        let found = reports.into_iter().filter_map(|slot| slot.into_inner().unwrap_or_else(PoisonError::into_inner));
-        let found = found.collect::<Result<Vec<_>>>()?;
-        if found.len() == order.len() { Ok(found) } else { Err(Error::plan("a module was not finished")) }
+        let costs: Vec<u64> = self.request.modules.iter().map(cost).collect();
+        modules::each(&costs, self.cut.threads, self.hooks, |index, (): &mut ()| self.module(index))
     }
 
     fn module(&self, index: usize) -> Result<ModuleReport> {
