@@ -348,7 +348,7 @@ class _Run:
     ) -> dict[str, Any]:
         shards = [shard.name for shard in plan.shards]
         force = self._force if name is None else True  # an intermediate that stands there is stale, and ours
-        with PartialFolder(out) as partial:
+        with PartialFolder(out, resumable=True) as partial:
             told = listener(self._progress, name or "")
             staged = prepare(plan, partial.path, asdict(self._engine), told)
             text = _core.execute(staged.plan.to_json(), str(partial.path), self._engine.to_json(), told)

@@ -1,7 +1,6 @@
 """The folder beside the output in which a run works until everything is done.
 
-One run at a time holds it. What remains there after a failure is what the next run continues with; a run that
-could not even begin leaves nothing.
+One run at a time holds it. After a failure there remains what the same command could continue with, and nothing else.
 """
 
 from __future__ import annotations
@@ -28,6 +27,8 @@ class PartialFolder(HeldFolder):
     ----------
     out
         The output folder, absolute; the partial one stands beside it.
+    resumable
+        Whether the same command continues with the tensors that are finished.
 
     Raises
     ------
@@ -35,8 +36,9 @@ class PartialFolder(HeldFolder):
         When another run holds the folder.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, resumable: bool = False) -> None:
         super().__init__(partial_folder(out))
+        self._resumable = resumable
 
     def __enter__(self) -> Self:
         self._take()
@@ -47,10 +49,10 @@ class PartialFolder(HeldFolder):
     ) -> None:
         if self.path.exists() and error is not None:
             # What Carrick refuses (changed inputs, NaN, an impossible plan) no second run would mend.
-            if isinstance(error, CarrickError) or not self._worth_keeping():
-                self._remove()
-            else:
+            if self._resumable and not isinstance(error, CarrickError) and self._worth_keeping():
                 error.add_note(f"what is done stays in {self.path}: the same command goes on from there")
+            else:
+                self._remove()
         self._release()
 
     def prepare_commit(self, names: set[str]) -> None:

@@ -194,3 +194,17 @@ def test_an_interrupt_leaves_nothing(options, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         merge(folders, tmp_path / "out", progress=stop, threads=1, **options)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
+
+
+def test_an_interrupt_at_the_end_leaves_nothing(tmp_path, monkeypatch):
+    """Merges of adapters start anew: nothing would ever use what is kept."""
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("carrick.adapters.merging.run.write_record", stop)
+    folders = [lora(seed).write(tmp_path / str(seed)) for seed in (0, 1)]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        merge(folders, tmp_path / "out")
+    assert not getattr(caught.value, "__notes__", [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
