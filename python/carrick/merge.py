@@ -26,6 +26,7 @@ from carrick.progress import listener
 from carrick.record import NAME as RECORD
 from carrick.record import inputs, record, write_record
 from carrick.report import MergeReport
+from carrick.threads import check_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -378,8 +379,7 @@ def _shard_size(given: str | int | None) -> ShardSize | None:
 
 
 def _check(engine: EngineOptions) -> None:
-    if engine.threads is not None and engine.threads < 1:
-        raise ConfigError(f"threads is {engine.threads}: it must be at least 1")
+    check_threads(engine.threads)
     if engine.read not in {"auto", "pread", "mmap"}:
         raise ConfigError(f"read is {engine.read!r}: it must be auto, pread or mmap")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
+
+from carrick.finite import is_finite
 
 # What Python's parser of JSON gives up at, which is no row that anybody means.
 BEYOND = "the JSON here nests too deeply or holds a number of thousands of digits; correct it"
@@ -26,7 +27,7 @@ def as_row_text(value: object) -> str:
     Traceback (most recent call last):
     ValueError: is missing; it has to be text
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if is_finite(value):
         return str(value)
     if not isinstance(value, str):
         shown = (

@@ -254,6 +254,7 @@ def test_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         ({"rank": 2, "modules": ["lm_head"]}, "'lm_head' matches no matrix of a layer"),
         ({"rank": 2, "dtype": "int8"}, "int8"),
         ({"rank": 2, "modules_to_save": "all"}, "differing"),
+        ({"rank": 2, "threads": 0}, "threads is 0"),
         ({"rank": 2, "seed": -1}, "seed is -1"),
         ({"rank": 2, "seed": 2**64}, "whole number"),
     ],

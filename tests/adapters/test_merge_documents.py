@@ -262,3 +262,21 @@ def test_adapters_and_models_do_not_mix(three, tmp_path):
     outer["models"][1]["model"] = f"{three[1]}s"
     with pytest.raises(carrick.ConfigError, match=r"des`: no such folder, and not in the Hugging Face cache"):
         carrick.merge(outer, tmp_path / "out")
+
+
+def test_a_folder_of_several_adapters_and_one_without_its_configuration(tmp_path):
+    """They are adapters in a document as they are on the command line, and what they lack is said."""
+    for name in ("en", "de"):
+        lora(0).write(tmp_path / "several" / name)
+    alone = lora(1).write(tmp_path / "alone")
+    bare = lora(1).write(tmp_path / "bare")
+    (bare / "adapter_config.json").unlink()
+    for other, words in (
+        (tmp_path / "several", "several adapters .de, en.; name one"),
+        (bare, "has no adapter_config"),
+    ):
+        for models in ([alone, other], [other]):
+            config = {"merge_method": "cat", "models": [{"model": str(model)} for model in models]}
+            with pytest.raises(carrick.FormatError, match=words):
+                carrick.merge(config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

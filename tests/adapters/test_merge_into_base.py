@@ -60,10 +60,11 @@ def test_variants(variant, three, tmp_path):
     """Zeros of an adapter that lacks a module count among the entries of a trim, here as there."""
     base, adapters, folders = three
     options = {"method": "ties", "density": 0.3, "weights": WEIGHTS}
-    merge_into_base(base, folders, tmp_path / "out", variant=variant, **options)
-    merge_into_base(base, folders, tmp_path / "other", parameters={"variant": variant}, **options)
+    asked = {"normalize": False}
+    merge_into_base(base, folders, tmp_path / "out", variant=variant, parameters=asked, **options)
+    merge_into_base(base, folders, tmp_path / "other", parameters={"variant": variant, **asked}, **options)
     got, other = (read_model(tmp_path / name) for name in ("out", "other"))
-    updates = oracle("ties", adapters, density=0.3, weights=WEIGHTS, variant=variant)
+    updates = oracle("ties", adapters, density=0.3, weights=WEIGHTS, variant=variant, **asked)
     for path in SHAPES:
         name = f"{path}.weight"
         np.testing.assert_allclose(got[name], base_tensors()[name] + updates[path], rtol=1e-6, atol=2e-6)
@@ -241,3 +242,21 @@ def test_what_is_refused(three, tmp_path):
     wrong = Lora({Q.format(0): (np.ones((1, HIDDEN + 1), np.float32), np.ones((HIDDEN, 1), np.float32))})
     folder = wrong.write(tmp_path / "wrong")
     refused(rf"{Q.format(0)}: .*changes a weight of the shape", CarrickError, adapters=[folder])
+
+
+def test_a_variant_is_given_once_to_a_method_that_has_one(three, tmp_path):
+    base, _, folders = three
+    with pytest.raises(ConfigError, match="`variant` is given twice"):
+        merge_into_base(
+            base,
+            folders,
+            tmp_path / "out",
+            method="ties",
+            density=0.5,
+            variant="paper",
+            parameters={"variant": "peft"},
+        )
+    for given in ({"variant": "peft"}, {"parameters": {"variant": "peft"}}):
+        with pytest.raises(ConfigError, match="`cat` has no variants"):
+            merge_into_base(base, folders, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()

@@ -47,6 +47,7 @@ CONFIGURATIONS = {
     "rank 0": ({"r": 0}, ["`r` is 0"]),
     "rank true": ({"r": True}, ["`r` is True"]),
     "alpha": ({"lora_alpha": "16"}, ["`lora_alpha` is '16'", "a finite number"]),
+    "alpha too large": ({"lora_alpha": 10**400}, ["`lora_alpha` is 1000", "a finite number"]),
     "alpha NaN": ({"lora_alpha": float("nan")}, ["`lora_alpha` is nan"]),
     "flag": ({"use_rslora": "yes"}, ["`use_rslora` is 'yes'", "true or false"]),
     "bias": ({"bias": "some"}, ["`bias` is 'some'", '"lora_only"']),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from carrick.errors import FormatError
+from carrick.finite import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ class Values:
 
     def number(self, key: str, value: Any) -> float:
         """Check a finite number."""
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        if not is_finite(value):
             raise self._wrong(key, value, "a finite number")
         return value
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrick.adapters.adapter import Adapter, read_adapter
-from carrick.adapters.folder import CONFIG
+from carrick.adapters.folder import is_adapter
 from carrick.adapters.merging.plan import AdapterPlan, plan_document
-from carrick.adapters.merging.recipe import KNOTS
 from carrick.adapters.merging.run import AdapterReport, merge_document
-from carrick.checkpoints.find import ADAPTER, existing_path, find_path
+from carrick.checkpoints.find import existing_path, find_path
 from carrick.config import load
 from carrick.config.adapter import AdapterOptions
 from carrick.config.location import Location
@@ -24,6 +23,7 @@ from carrick.config.yaml_text import read_text
 from carrick.errors import ConfigError, FormatError
 from carrick.held_folder import intermediates_folder
 from carrick.intermediates import Intermediates
+from carrick.knots.modules import KNOTS
 from carrick.output_folder import check_replaceable, put_in_place
 from carrick.plan.output import check_room, places_of
 from carrick.suggestions import nearest
@@ -290,10 +290,9 @@ def _is_adapter(model: str) -> bool:
     if not model:
         return False
     try:
-        folder = existing_path(model)
-        if folder is None:
-            path, _, revision = model.partition("@")
-            folder, _ = find_path(path, revision or None, files=ADAPTER)
+        if existing_path(model) is not None:
+            return is_adapter(model)
+        path, _, revision = model.partition("@")
+        return is_adapter(path, revision or None)
     except FormatError:  # nothing there, nor in the cache: what it is shows when it is read
         return False
-    return (folder / CONFIG).is_file()

@@ -113,11 +113,11 @@ def merge_into_base(
     if method not in _ON_BASE:
         hint = nearest(method, _ON_BASE) or f"; the methods for --dense are {', '.join(_ON_BASE)}"
         raise ConfigError(f"`{method}` is not a merge method of updates on a base{hint}")
-    row = methods.load().get(method)
-    reading = variant or (default_variant(row) if row is not None else None)
-    given = dict(parameters or {})
-    if "variant" in given:
-        reading = str(given.pop("variant"))
+    row = methods.load()[method]
+    if variant is None and "variant" not in (parameters or {}):
+        variant = default_variant(row)
+    elif not row.variants:
+        raise ConfigError(f"`{method}` has no variants; leave the variant out")
     defaults: dict[str, Any] = {"normalize": False}
     if method == "magnitude_prune":
         defaults["kept_count"] = "floor"  # as for the other methods on updates
@@ -127,8 +127,8 @@ def merge_into_base(
         method="task_arithmetic" if method in _SUMS else method,
         weights=[1.0] * len(refs) if own is None else own,
         density=density,
-        variant=reading,
-        parameters={**defaults, **given},
+        variant=variant,
+        parameters={**defaults, **(parameters or {})},
         top={"base_model": str(base), "dtype": dtype, "seed": seed},
     )
     for entry, ref in zip(config["models"], refs, strict=True):

@@ -23,6 +23,7 @@ from carrick.plan.output import check_named_inputs, check_output
 from carrick.plan.quantized import refuse_quantized
 from carrick.progress import listener
 from carrick.suggestions import nearest
+from carrick.threads import check_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -106,6 +107,7 @@ def extract(
     """
     check_request(rank, energy, rank_of or {}, modules_to_save)
     check_seed(seed)
+    check_threads(threads)
     with ExitStack() as stack:
         target = target_of(out, stack)
         check_replaceable(target, force=force)

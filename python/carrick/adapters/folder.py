@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from carrick.checkpoints import find_path
-from carrick.checkpoints.find import ADAPTER
+from carrick.checkpoints.find import ADAPTER, HubFiles
 from carrick.errors import FormatError
 from carrick.suggestions import nearest
 
@@ -16,6 +16,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 PICKLE = "adapter_model.bin"
+# What tells an adapter on the Hub from a checkpoint, without its weights.
+_TELLING = HubFiles((f"*{CONFIG}",), ("checkpoint-*",))
 
 
 class AdapterFiles(NamedTuple):
@@ -54,6 +56,22 @@ def find_adapter(
     if not config.exists():
         raise FormatError(_why_no_config(folder))
     return AdapterFiles(folder, config, _weights(folder), commit)
+
+
+def is_adapter(ref: str, revision: str | None = None, *, download: bool = False) -> bool:
+    """Tell whether a model is an adapter, or a folder of adapters, rather than a checkpoint.
+
+    Raises
+    ------
+    FormatError
+        Nothing is there.
+    """
+    path, _ = find_path(ref, revision, download=download, files=_TELLING)
+    if not path.is_dir() or any(path.glob("model*.safetensors*")):
+        return False
+    # Weights alone make an adapter, too: what it lacks is told when it is read.
+    signs = (CONFIG, "adapter_model*.safetensors", f"*/{CONFIG}")
+    return any(next(path.glob(sign), None) for sign in signs)
 
 
 def adapter_names(folder: Path) -> list[str]:

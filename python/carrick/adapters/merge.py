@@ -11,10 +11,10 @@ from carrick.adapters.merging.run import AdapterReport, merge_document
 from carrick.adapters.references import split_weights
 from carrick.adapters.request import document_of
 from carrick.config import load
-from carrick.errors import ConfigError
 from carrick.memory import budget, container_limit, memory_in_use
 from carrick.output_folder import check_replaceable
 from carrick.progress import listener
+from carrick.threads import check_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -171,8 +171,7 @@ def merge(
         )
         target = target_of(out, stack)
         check_replaceable(target, force=force)
-        if threads is not None and threads < 1:
-            raise ConfigError(f"threads is {threads}: it must be at least 1")
+        check_threads(threads)
         allowed, capped = budget(memory, container_limit(), memory_in_use())
         engine = Engine(allowed, threads, device, download, listener(progress))
         (document,) = load(config, adapters=True)

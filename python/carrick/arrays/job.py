@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from typing import TYPE_CHECKING
 
 from carrick import _core, methods
 from carrick.arrays.buffers import Array, Buffer, empty_like, read
 from carrick.errors import PlanError
+from carrick.finite import is_finite
 from carrick.suggestions import nearest
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _check(method: Method, parameter: Parameter, value: Value) -> Value:
     elif parameter.type == "bool":
         fits = isinstance(value, bool)
     else:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        fits = is_finite(value)
         fits = fits and (parameter.min is None or float(value) >= parameter.min)
         fits = fits and (parameter.max is None or float(value) <= parameter.max)
         value = float(value) if fits else value

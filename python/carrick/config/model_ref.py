@@ -9,6 +9,7 @@ from pathlib import Path
 
 from carrick.config.location import Location
 from carrick.config.tree import ListNode, MapNode, Node, Scalar, as_list, as_map, as_text, shown
+from carrick.finite import is_finite
 
 REFERENCE_KEYS = {
     "model": "The checkpoint: `path` and, for the Hub, `revision`.",
@@ -202,6 +203,6 @@ def _path_and_revision(node: Node, what: str) -> tuple[str, str | None]:
 
 def _weight(node: Node, what: str) -> float:
     value = node.value if isinstance(node, Scalar) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not is_finite(value):
         raise node.where.error(f"the `weight` of {what} is {shown(node)}; it has to be a finite number")
     return float(value)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 KNOTS = "knots_"
 # What becomes of tensors that are no matrices of layers.
 OUTSIDE_LAYERS, BASIS, BASE = "outside_layers", "basis", "base"
-_OF_DECOMPOSITION = ("direction", "rank_tolerance", "rank_cut", OUTSIDE_LAYERS)
+# Options of the basis, which the method in it does not have.
+OF_BASIS = ("direction", "rank_tolerance", "rank_cut", OUTSIDE_LAYERS)
 # What the methods in a basis are without it.
 _PLAIN = {"linear": "task_arithmetic"}
 _MATRIX = 2
@@ -30,6 +31,18 @@ def is_joint(job: Job) -> bool:
     return job.method.startswith(KNOTS)
 
 
+def plain_name(method: str) -> str:
+    """Return what a method on updates is called by the engine, in a basis or not.
+
+    Examples
+    --------
+    >>> [plain_name(method) for method in ("knots_ties", "knots_linear", "ties")]
+    ['ties', 'task_arithmetic', 'ties']
+    """
+    name = method.removeprefix(KNOTS)
+    return _PLAIN.get(name, name)
+
+
 def plain_method(job: Job) -> tuple[str, dict[str, Any]]:
     """Name and options of the method that merges the coordinates.
 
@@ -39,9 +52,7 @@ def plain_method(job: Job) -> tuple[str, dict[str, Any]]:
     >>> plain_method(Job("w", (2, 2), "F32", "knots_ties", {"direction": "rows", "lambda": 1.0}, []))
     ('ties', {'lambda': 1.0})
     """
-    name = job.method.removeprefix(KNOTS)
-    options = {key: value for key, value in job.options.items() if key not in _OF_DECOMPOSITION}
-    return _PLAIN.get(name, name), options
+    return plain_name(job.method), {key: value for key, value in job.options.items() if key not in OF_BASIS}
 
 
 def by_rows(job: Job) -> bool:

@@ -16,6 +16,7 @@ from carrick.similarity.groups import by_layer, by_module
 from carrick.similarity.references import read_base, read_models
 from carrick.similarity.result import Likeness, Similarity, likeness
 from carrick.similarity.sums import PairSums, add_up
+from carrick.threads import check_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -90,8 +91,7 @@ def similarity(
     >>> round(found.whole.cosine[0][1], 4), found.whole.sign_conflicts[0][1]
     (-0.6, 0.5)
     """
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}: it must be at least 1")
+    check_threads(threads)
     with ExitStack() as stack:
         refs = read_models(models, stack, download=download)
         allowed, capped = budget(memory, container_limit(), memory_in_use())

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from carrick.adapters.folder import is_adapter
 from carrick.adapters.in_memory import as_folders
-from carrick.checkpoints import find_path
-from carrick.checkpoints.find import HubFiles
 from carrick.config.location import Location
 from carrick.config.model_ref import AdapterRef, ModelRef, read_adapter_ref, read_model_ref
 from carrick.config.objects import read_object
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from carrick.adapters.in_memory import StateDict
-
-# What tells an adapter on the Hub from a checkpoint, without its weights.
-_TELLING = HubFiles(("*adapter_config.json",), ("checkpoint-*",))
-
 
 def read_models(
     models: Sequence[str | Path | StateDict], stack: ExitStack, *, download: bool = False
@@ -70,19 +65,3 @@ def _read(text: str, where: Location, *, download: bool) -> ModelRef | AdapterRe
         return model
     alone = read_adapter_ref(node, "a model")
     return alone if is_adapter(alone.path, alone.revision, download=download) else model
-
-
-def is_adapter(ref: str, revision: str | None = None, *, download: bool = False) -> bool:
-    """Tell whether a model is an adapter, or a folder of adapters, rather than a checkpoint.
-
-    Raises
-    ------
-    FormatError
-        Nothing is there.
-    """
-    path, _ = find_path(ref, revision, download=download, files=_TELLING)
-    if not path.is_dir() or any(path.glob("model*.safetensors*")):
-        return False
-    # Weights alone make an adapter, too: what it lacks is told when it is read.
-    signs = ("adapter_config.json", "adapter_model*.safetensors", "*/adapter_config.json")
-    return any(next(path.glob(sign), None) for sign in signs)

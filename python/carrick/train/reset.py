@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from carrick import _core
 from carrick.adapters.adapter import read_adapter
-from carrick.adapters.folder import CONFIG, WEIGHTS
+from carrick.adapters.folder import CONFIG, WEIGHTS, is_adapter
 from carrick.adapters.keys import base_name
 from carrick.adapters.write import METADATA, adapter_config, write_config
 from carrick.checkpoints import find
 from carrick.errors import ConfigError
-from carrick.home import absolute, expanded
+from carrick.home import absolute
 from carrick.merge import merge
 from carrick.output_folder import check_replaceable
 from carrick.partial import PartialFolder
@@ -65,7 +65,7 @@ def reset(
     """
     side = trained_side(partition)
     what = {**partition.model_dump(exclude_none=True), "side": side}
-    if _is_adapter(tuned):
+    if is_adapter(str(tuned)):
         return what | _reset_adapter(base, tuned, absolute(out), partition, force=force)
     # The first listed gives the task's side, the second the language's.
     order = (tuned, base) if side == "task" else (base, tuned)
@@ -84,10 +84,6 @@ def reset(
 def _sides(checkpoint: Checkpoint, partition: Partition) -> Sides:
     elements = {name: tensor.elements for name, tensor in checkpoint.tensors.items()}
     return Sides(elements, partition, stacks=checkpoint.stacks)
-
-
-def _is_adapter(ref: str | Path) -> bool:
-    return any(expanded(ref).glob("adapter_config.json"))
 
 
 def _reset_adapter(

@@ -11,13 +11,13 @@ from carrick.adapters.merging.knots import merge_in_basis
 from carrick.adapters.merging.low_rank import merge_basis_to_rank, merge_updates_to_rank
 from carrick.adapters.merging.on_device import merge_on_torch
 from carrick.adapters.merging.outputs import Outputs
-from carrick.adapters.merging.recipe import KNOTS
 from carrick.adapters.merging.sums import concatenate, truncate
 from carrick.adapters.merging.swap import givers, swap_modules
 from carrick.adapters.merging.task import task_notes
 from carrick.adapters.merging.tying import settle_tying
 from carrick.checkpoints.element_types import element_size
 from carrick.errors import PlanError
+from carrick.knots.modules import KNOTS
 from carrick.knots.uniqueness import not_unique
 from carrick.plan.job import Plan, Shard
 

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from carrick.adapters.factors_file import FactorsFile
-from carrick.adapters.merging.recipe import KNOTS
 from carrick.errors import ConfigError, PlanError
+from carrick.knots.modules import KNOTS
 from carrick.knots.uniqueness import not_unique
 from carrick.plan.description import Place
 from carrick.plan.job import CAST, Input

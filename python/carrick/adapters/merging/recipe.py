@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from carrick.config import Options, options_for
+from carrick.knots.modules import OF_BASIS, plain_name
 
 if TYPE_CHECKING:
     from carrick.adapters.merging.lineup import AdapterLineup, Entry
@@ -15,10 +16,6 @@ if TYPE_CHECKING:
 
 # Below this a sum of weights counts as 1, as in the engine.
 _CANCELLED = 1e-8
-KNOTS = "knots_"
-# What the methods in the shared basis are without it.
-_PLAIN = {"linear": "task_arithmetic"}
-_OF_DECOMPOSITION = ("direction", "rank_tolerance", "rank_cut")
 
 
 @dataclass(slots=True)
@@ -61,8 +58,7 @@ class Recipe:
     @property
     def plain_method(self) -> str:
         """The engine's method: what a KnOTS method does once the updates have a basis."""
-        name = self.method.removeprefix(KNOTS)
-        return _PLAIN.get(name, name)
+        return plain_name(self.method)
 
     @property
     def is_sum(self) -> bool:
@@ -86,7 +82,7 @@ class Recipe:
     def named(self, name: str) -> ModuleOptions:
         """Resolve the values for a tensor of the base by its name, which filters look at."""
         found = self._options.for_tensor(name, self.lineup.positions.of(name))
-        options = {name: value for name, value in found.options.items() if name not in _OF_DECOMPOSITION}
+        options = {name: value for name, value in found.options.items() if name not in OF_BASIS}
         return ModuleOptions(options, found.parameters)
 
     def term_scales(self, entry: Entry) -> list[float]:
