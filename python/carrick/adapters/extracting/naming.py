@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from carrick.adapters.keys import find_name
 
 if TYPE_CHECKING:
     from carrick.checkpoints import Checkpoint
@@ -75,6 +78,26 @@ def task_of(checkpoint: Checkpoint) -> str | None:
     """
     name = architecture(checkpoint)
     return next((task for pattern, task in _TASKS if pattern.search(name)), None)
+
+
+def named_as(base: Checkpoint, tuned: Checkpoint) -> Checkpoint:
+    """Return the base with the tuned model's names: one of the two may lack what a head's class puts before them.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from carrick.checkpoints import Checkpoint, StoredTensor
+    >>> bare, whole = (
+    ...     Checkpoint("m", Path(), [], {name: StoredTensor(0, 0, 8, "F32", (2,))})
+    ...     for name in ("h.0.ln_1.weight", "transformer.h.0.ln_1.weight")
+    ... )
+    >>> list(named_as(bare, whole).tensors), list(named_as(whole, bare).tensors)
+    (['transformer.h.0.ln_1.weight'], ['h.0.ln_1.weight'])
+    """
+    names = {find_name(name, base.tensors): name for name in tuned.tensors if name not in base.tensors}
+    # A tensor of the base that has the tuned model's name already keeps it.
+    names = {found: name for found, name in names.items() if found not in tuned.tensors}
+    return replace(base, tensors={names.get(name, name): tensor for name, tensor in base.tensors.items()})
 
 
 def missing_prefix(checkpoint: Checkpoint) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick import __version__, _core
 from carrick.adapters.config import parse_config
-from carrick.adapters.extracting.naming import is_turned, missing_prefix, task_of
+from carrick.adapters.extracting.naming import is_turned, missing_prefix, named_as, task_of
 from carrick.adapters.folder import WEIGHTS
 from carrick.adapters.keys import PREFIX, tensor_names
 from carrick.adapters.merging.run import AdapterReport
@@ -64,7 +64,7 @@ class Extraction:
         seed: int,
         dtype: str | None,
     ) -> None:
-        self.base = base
+        self.base = named_as(base, tuned)
         self.tuned = tuned
         self.targets = targets
         self.ranks = ranks

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from carrick import _core
-from carrick.adapters.extracting.naming import HEADS, task_of, tied_head
+from carrick.adapters.extracting.naming import HEADS, named_as, task_of, tied_head
 from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import is_float, locate
 from carrick.errors import ConfigError, PlanError
@@ -18,7 +18,7 @@ from carrick.suggestions import nearest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from carrick.checkpoints import Checkpoint
+    from carrick.checkpoints import Checkpoint, StoredTensor
 
 # Embeddings within the layers (T5's relative positions), whose factors PEFT names otherwise.
 _EMBEDDING = re.compile(r"(^|[._])(embed\w*|embeddings?|relative_attention_bias)\.weight$")
@@ -91,7 +91,7 @@ class _Sorting:
     def __init__(
         self, base: Checkpoint, tuned: Checkpoint, patterns: Sequence[str] | None, *, save: bool
     ) -> None:
-        self.base = base
+        self.base = base = named_as(base, tuned)
         self.tuned = tuned
         self.chosen = None if patterns is None else Patterns(dict.fromkeys(patterns, True), "--modules")
         self.save = save
@@ -101,7 +101,8 @@ class _Sorting:
         self._refuse_unmatched(patterns or ())
         self.differing: list[str] = []
         for name, tensor in base.tensors.items():
-            if name not in tuned.tensors and is_float(tensor.dtype) and not VOCABULARY_HEAD.search(name):
+            known = name in tuned.tensors or VOCABULARY_HEAD.search(name) or _is_buffer(name, tensor)
+            if not known and is_float(tensor.dtype):
                 raise PlanError(
                     f"{tuned.ref}: has no tensor {name!r}, which {base.ref} has"
                     f"{nearest(name, tuned.tensors)}; give the base that it was tuned from"
@@ -112,6 +113,8 @@ class _Sorting:
         before = self.base.tensors.get(name)
         path = name.rpartition(".")[0]
         matrix = self._is_matrix(name)
+        if before is None and _is_buffer(name, tensor):
+            return
         if not is_float(tensor.dtype):
             self._integers(name)
         elif before is None or before.shape != tensor.shape:
@@ -224,3 +227,9 @@ class _Sorting:
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             self.found.notes.append(f"{len(names)} tensors {what}: {shown}.")
+
+
+def _is_buffer(name: str, tensor: StoredTensor) -> bool:
+    """Whether a class makes a tensor itself, which transformers once stored: `gpt2` on the Hub has its masks."""
+    is_mask = name.endswith(".bias") and len(tensor.shape) == 4
+    return is_mask or name.endswith((".masked_bias", ".rotary_emb.inv_freq"))
