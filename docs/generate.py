@@ -69,7 +69,7 @@ def variants(method: dict[str, Any]) -> list[str]:
     rows = method["variants"]
     if not rows:
         return []
-    options = [name for name, _ in rows[0]["options"]]
+    options = list(dict.fromkeys(name for row in rows for name, _ in row["options"]))
     lines = [
         "",
         "| variant | " + " | ".join(f"`{name}`" for name in options) + " | |",
@@ -77,7 +77,8 @@ def variants(method: dict[str, Any]) -> list[str]:
     ]
     for row in rows:
         values = dict(row["options"])
-        cells = [f"`{row['name']}`", *(f"`{values[name]}`" for name in options), row["doc"]]
+        chosen = [f"`{_number(values[name])}`" if name in values else "default" for name in options]
+        cells = [f"`{row['name']}`", *chosen, row["doc"]]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

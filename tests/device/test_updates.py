@@ -35,7 +35,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("ties", {"density": 0.3}),
     ("ties", {"density": 0.3, "variant": "paper", "weights": [1, -2, 0.5]}),
     ("ties", {"density": 0.3, "variant": "reference"}),
-    ("ties", {"density": 0.3, "variant": "mergekit", "normalize": True, "weights": [1, 2, 0.5]}),
+    ("ties", {"density": 0.3, "variant": "mergekit", "weights": [1, 2, 0.5]}),
     ("ties", {"density": [0.2, 0.5, 0.9], "trim_scope": "model", "aggregate": "sum"}),
     ("ties", {"density": 0.3, "kept_count": "floor_plus_one", "vote": "frequency", "lambda_": -0.6}),
     ("ties", {"density": 0.3, "zero_vote": "majority", "aggregate": "max"}),

@@ -53,7 +53,9 @@ def merge(
     models = [
         {name: np.asarray(own.get(name, zero), np.float64) for name, zero in base.items()} for own in updates
     ]
-    known: dict[str, Any] = {"weight": list(weights or [1.0] * count), "normalize": False, **options}
+    # mergekit divides by Σw in TIES, and in nothing else that is here.
+    divides = method == "ties" and variant == "mergekit"
+    known: dict[str, Any] = {"weight": list(weights or [1.0] * count), "normalize": divides, **options}
     if method != "task_arithmetic":
         known["density"] = [float(density)] * count if isinstance(density, int | float) else list(density)
     if method.startswith("dare"):

@@ -72,23 +72,22 @@ def refuse_adapter_options(node: MapNode, method: Method) -> None:
             )
 
 
-def for_adapters(method: Method, node: Node) -> Method:
-    """Return the row of a method as it holds for adapters.
-
-    Updates need no base, weights are 1 (a sum) unless said otherwise, nothing is divided by their sum, and what speaks
-    of whole checkpoints is left out.
-
-    Raises
-    ------
-    ConfigError
-        The method means nothing on updates.
-    """
+def refuse_whole_checkpoints(method: Method, node: Node) -> None:
+    """Raise for a method that means nothing on updates."""
     if method.family != "factored" and method.name not in MERGING:
         raise node.where.error(
             f"`{method.name}` merges whole checkpoints, and the models listed are adapters; "
             f"the methods for these are cat, {', '.join(MERGING)} and the knots_ ones; in a YAML, those that "
             "are listed on their base (BASE+ADAPTER) are checkpoints"
         )
+
+
+def for_adapters(method: Method) -> Method:
+    """Return the row of a method as it holds for adapters.
+
+    Updates need no base, weights are 1 (a sum) unless said otherwise, nothing is divided by their sum unless a variant
+    does, and what speaks of whole checkpoints is left out.
+    """
     parameters = []
     for parameter in method.parameters:
         if parameter.name in OF_CHECKPOINTS:

@@ -14,6 +14,7 @@ from carrick.config.adapter import (
     read_adapter_options,
     refuse_adapter_options,
     refuse_weights,
+    refuse_whole_checkpoints,
 )
 from carrick.config.checks import check
 from carrick.config.document import ChatTemplate, Document
@@ -102,7 +103,8 @@ def _read_document(tree: Node, text: str, *, adapters: bool) -> Document:
     node = as_map(tree, "the configuration")
     method = _read_method(node)
     if adapters:
-        method = for_adapters(method, node.entries["merge_method"])
+        refuse_whole_checkpoints(method, node.entries["merge_method"])
+        method = for_adapters(method)
         refuse_weights(node, method)
     else:
         refuse_adapter_options(node, method)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from carrick import methods
+from carrick.config.adapter import default_variant, for_adapters
 from carrick.errors import ConfigError
 from carrick.suggestions import nearest
 from carrick.torch.keep import Keep
@@ -45,43 +47,6 @@ _TAKES: dict[str, tuple[str, ...]] = {
     "knots_dare_ties": (*_JOINT, "density", "rescale", "seed", *_CONSENSUS),
     "knots_magnitude_prune": (*_JOINT, "density", "rescale", *_TRIM),
 }
-
-VARIANTS: dict[str, dict[str, str]] = {
-    "reference": {
-        "trim_scope": "model",
-        "kept_count": "floor_plus_one",
-        "at_threshold": "all",
-        "vote": "sum",
-        "zero_vote": "majority",
-        "aggregate": "mean",
-    },
-    "paper": {
-        "trim_scope": "model",
-        "kept_count": "floor",
-        "at_threshold": "lowest_index",
-        "vote": "sum",
-        "zero_vote": "none",
-        "aggregate": "mean",
-    },
-    "peft": {
-        "trim_scope": "tensor",
-        "kept_count": "floor",
-        "at_threshold": "lowest_index",
-        "vote": "sum",
-        "zero_vote": "plus",
-        "aggregate": "mean",
-    },
-    "mergekit": {
-        "trim_scope": "tensor",
-        "kept_count": "at_least_one",
-        "at_threshold": "lowest_index",
-        "vote": "weighted",
-        "zero_vote": "plus",
-        "aggregate": "weighted_mean",
-    },
-}
-"""The published readings of TIES (docs/methods.md); `reference` is the default of the ``knots_`` methods, `peft` of the
-others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,8 +148,8 @@ def read_options(
         One number, or one for each adapter. Weights are 1 where absent; a method that drops entries requires
         a density.
     variant
-        ``reference`` (the default of the ``knots_`` methods), ``paper``, ``peft`` (that of the others) or ``mergekit``:
-        a row of choices; single ones win over it.
+        A published reading of TIES or DARE-TIES, a row of choices in docs/methods.md; single ones win over it. The
+        default is ``reference`` for the ``knots_`` methods, ``peft`` for the others.
     **options
         Fields of `Options`.
 
@@ -210,11 +175,9 @@ def read_options(
     takes = _TAKES[method]
     for name in options:
         if name not in takes:
-            known = (*takes, "weights", *(("variant",) if set(_CONSENSUS + _TRIM) & set(takes) else ()))
+            known = (*takes, "weights", *(("variant",) if "vote" in takes else ()))
             raise ConfigError(f"`{method}` takes no option `{name}`{nearest(name, known)}")
-    values = _variant(method, variant, takes) | options
-    if "dare" in method:
-        values.setdefault("rescale", "true")
+    values = _defaults(method, variant, takes) | options
     if method in PLAIN and values.get("rank") is None and values.get("energy") is None:
         raise ConfigError(
             f"`{method}` of updates is not of low rank: give `rank` or `energy`, or use `knots_{method}`, which keeps "
@@ -231,19 +194,20 @@ def read_options(
     )
 
 
-def _variant(method: str, variant: str | None, takes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the choices of a variant that the method has."""
-    choices = set(_TRIM + _CONSENSUS) & set(takes)
-    if variant is not None and not choices:
+def _defaults(method: str, variant: str | None, takes: tuple[str, ...]) -> dict[str, Any]:
+    """Return what the table of methods says where nothing is given: the variant's choices, else the defaults."""
+    row = methods.load().get(method)
+    if variant is not None and (row is None or not row.variants):
         raise ConfigError(f"`{method}` has no variants; leave `variant` out")
-    if variant is not None and variant not in VARIANTS:
-        raise ConfigError(
-            f"variant `{variant}` is not one of {', '.join(VARIANTS)}{nearest(variant, VARIANTS)}"
-        )
-    usual = "reference" if method.startswith("knots_") else "peft"
-    row = {name: value for name, value in VARIANTS[variant or usual].items() if name in choices}
-    # mergekit's weighted mean divides by Σ w, as its own default of `normalize` says.
-    return row | ({"normalize": True} if variant == "mergekit" and method == "knots_ties" else {})
+    if row is None:  # `svd` is `cat` with a rank
+        return {}
+    row = for_adapters(row)
+    values = {parameter.name: parameter.default for parameter in row.scoped("global", "merge")}
+    known = {reading.name: dict(reading.options) for reading in row.variants}
+    if variant is not None and variant not in known:
+        raise ConfigError(f"variant `{variant}` is not one of {', '.join(known)}{nearest(variant, known)}")
+    values |= known.get(variant or default_variant(row) or "", {})
+    return {name: value for name, value in values.items() if name in takes}
 
 
 def _densities(method: str, density: float | Sequence[float] | None, adapters: int) -> tuple[float, ...]:

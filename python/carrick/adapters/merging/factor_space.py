@@ -37,8 +37,8 @@ def merge_factors(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs) -> No
         values = recipe.of(entry)
         if values.options.get("normalize"):
             raise PlanError(
-                "`normalize` divides updates by Σ w, and `space: factors` has √w on each factor: give weights that "
-                "sum to 1 instead"
+                "`normalize`, which `variant: mergekit` turns on, divides updates by Σ w, and `space: factors` has √w "
+                "on each factor: give `normalize: false` and weights that sum to 1 instead"
             )
         method = "task_arithmetic" if recipe.method == "linear" else recipe.method
         options = values.options if method == recipe.method else {"normalize": False, "lambda": 1.0}

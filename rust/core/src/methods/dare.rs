@@ -1,24 +1,30 @@
 //! DARE: drop at random and rescale, then a sum or a sign election.
 
+use super::table::Setting::{Choice, Switch};
 use super::table::{
     AGGREGATE, Base, DENSITY, Family, LAMBDA, Method, VOTE, Variant, WEIGHT, ZERO_VOTE, normalize, rescale,
 };
 
 pub const MERGEKIT: Variant = Variant {
     name: "mergekit",
-    options: &[("vote", "weighted"), ("zero_vote", "plus"), ("aggregate", "weighted_mean")],
+    options: &[
+        ("vote", Choice("weighted")),
+        ("zero_vote", Choice("plus")),
+        ("aggregate", Choice("weighted_mean")),
+        ("normalize", Switch(false)),
+    ],
     doc: "mergekit's sign election (its rescaling is `rescale: l1`).",
 };
 
 pub const PEFT: Variant = Variant {
     name: "peft",
-    options: &[("vote", "sum"), ("zero_vote", "plus"), ("aggregate", "mean")],
+    options: &[("vote", Choice("sum")), ("zero_vote", Choice("plus")), ("aggregate", Choice("mean"))],
     doc: "What PEFT's merge_utils computes.",
 };
 
 pub const REFERENCE: Variant = Variant {
     name: "reference",
-    options: &[("vote", "sum"), ("zero_vote", "majority"), ("aggregate", "mean")],
+    options: &[("vote", Choice("sum")), ("zero_vote", Choice("majority")), ("aggregate", Choice("mean"))],
     doc: "The published code of KnOTS, which drops at random in place of a trim.",
 };
 

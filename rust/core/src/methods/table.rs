@@ -60,11 +60,19 @@ pub struct Parameter {
     pub doc: &'static str,
 }
 
+/// A value that a variant gives a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Setting {
+    Choice(&'static str),
+    Switch(bool),
+}
+
 /// A published reading of a method: values for some of its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Variant {
     pub name: &'static str,
-    pub options: &'static [(&'static str, &'static str)],
+    pub options: &'static [(&'static str, Setting)],
     pub doc: &'static str,
 }
 

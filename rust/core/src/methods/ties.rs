@@ -1,5 +1,6 @@
 //! TIES: trim, elect sign, disjoint merge.
 
+use super::table::Setting::{Choice, Switch};
 use super::table::{
     AGGREGATE, AT_THRESHOLD, Base, DENSITY, Family, KEPT_COUNT, LAMBDA, Method, TRIM_SCOPE, VOTE, Variant, WEIGHT,
     ZERO_VOTE, normalize, rescale,
@@ -8,12 +9,13 @@ use super::table::{
 pub const MERGEKIT: Variant = Variant {
     name: "mergekit",
     options: &[
-        ("trim_scope", "tensor"),
-        ("kept_count", "at_least_one"),
-        ("at_threshold", "lowest_index"),
-        ("vote", "weighted"),
-        ("zero_vote", "plus"),
-        ("aggregate", "weighted_mean"),
+        ("trim_scope", Choice("tensor")),
+        ("kept_count", Choice("at_least_one")),
+        ("at_threshold", Choice("lowest_index")),
+        ("vote", Choice("weighted")),
+        ("zero_vote", Choice("plus")),
+        ("aggregate", Choice("weighted_mean")),
+        ("normalize", Switch(true)),
     ],
     doc: "What mergekit computes, with the count of kept entries exact and reproducible.",
 };
@@ -21,12 +23,12 @@ pub const MERGEKIT: Variant = Variant {
 pub const PEFT: Variant = Variant {
     name: "peft",
     options: &[
-        ("trim_scope", "tensor"),
-        ("kept_count", "floor"),
-        ("at_threshold", "lowest_index"),
-        ("vote", "sum"),
-        ("zero_vote", "plus"),
-        ("aggregate", "mean"),
+        ("trim_scope", Choice("tensor")),
+        ("kept_count", Choice("floor")),
+        ("at_threshold", Choice("lowest_index")),
+        ("vote", Choice("sum")),
+        ("zero_vote", Choice("plus")),
+        ("aggregate", Choice("mean")),
     ],
     doc: "What PEFT's merge_utils computes.",
 };
@@ -34,12 +36,12 @@ pub const PEFT: Variant = Variant {
 pub const PAPER: Variant = Variant {
     name: "paper",
     options: &[
-        ("trim_scope", "model"),
-        ("kept_count", "floor"),
-        ("at_threshold", "lowest_index"),
-        ("vote", "sum"),
-        ("zero_vote", "none"),
-        ("aggregate", "mean"),
+        ("trim_scope", Choice("model")),
+        ("kept_count", Choice("floor")),
+        ("at_threshold", Choice("lowest_index")),
+        ("vote", Choice("sum")),
+        ("zero_vote", Choice("none")),
+        ("aggregate", Choice("mean")),
     ],
     doc: "The text of the paper: the trim ranges over the whole model.",
 };
@@ -47,12 +49,12 @@ pub const PAPER: Variant = Variant {
 pub const REFERENCE: Variant = Variant {
     name: "reference",
     options: &[
-        ("trim_scope", "model"),
-        ("kept_count", "floor_plus_one"),
-        ("at_threshold", "all"),
-        ("vote", "sum"),
-        ("zero_vote", "majority"),
-        ("aggregate", "mean"),
+        ("trim_scope", Choice("model")),
+        ("kept_count", Choice("floor_plus_one")),
+        ("at_threshold", Choice("all")),
+        ("vote", Choice("sum")),
+        ("zero_vote", Choice("majority")),
+        ("aggregate", Choice("mean")),
     ],
     doc: "The authors' published code, one entry more and all its equals included.",
 };
