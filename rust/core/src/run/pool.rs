@@ -58,8 +58,7 @@ struct Pool<'p, 'w> {
 
 impl Pool<'_, '_> {
     fn work(&self) -> Result<()> {
-        // A panic in a method is a defect; it must not leave other threads waiting for this one.
-        let guard = StopOnPanic(self);
+        let _guard = StopOnPanic(self);
         let mut buffers = Buffers::new(self.hooks.cancelled());
         while let Some(task) = self.schedule.next() {
             if self.hooks.is_cancelled() {
@@ -68,7 +67,6 @@ impl Pool<'_, '_> {
             self.hooks.begin(task.job, task.pass == Pass::Write);
             self.carry_out(&task, &mut buffers)?;
         }
-        std::mem::forget(guard);
         Ok(())
     }
 
@@ -105,12 +103,15 @@ impl Pool<'_, '_> {
     }
 }
 
+/// A panic in a method is a defect; it must not leave other threads waiting for this one.
 struct StopOnPanic<'p, 'q, 'w>(&'q Pool<'p, 'w>);
 
 impl Drop for StopOnPanic<'_, '_, '_> {
     fn drop(&mut self) {
-        self.0.schedule.stop();
-        self.0.sink.cancel();
+        if std::thread::panicking() {
+            self.0.schedule.stop();
+            self.0.sink.cancel();
+        }
     }
 }
 
@@ -164,8 +165,10 @@ mod tests {
         }
 
         fn cancel(&self) {
-            self.cancelled.store(true, Ordering::Release);
-            std::thread::sleep(Duration::from_millis(100));
+            // Who cancels first comes last.
+            if !self.cancelled.swap(true, Ordering::AcqRel) {
+                std::thread::sleep(Duration::from_millis(100));
+            }
         }
     }
 
