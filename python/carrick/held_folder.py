@@ -49,7 +49,7 @@ class HeldFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._made: list[Path] = []
-        self._lock: int | None = None
+        self._locks: list[int] = []
 
     def _take(self) -> None:
         """Make the folder with the parents that it lacks, and lock it.
@@ -61,7 +61,14 @@ class HeldFolder:
         """
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.path)
+        # The file goes before the folder gets its last name; the folder stays locked until then.
+        for path, flags in ((self.path, os.O_RDONLY), (self.path / LOCK, os.O_RDWR | os.O_CREAT)):
+            try:
+                handle = _lock(path, flags)
+            except BusyError:
+                self._release()
+                raise
+            self._locks += [] if handle is None else [handle]
         self._made = missing
 
     def _remove_all_but(self, names: Collection[str]) -> None:
@@ -86,37 +93,36 @@ class HeldFolder:
                 folder.rmdir()
 
     def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        while self._locks:
+            os.close(self._locks.pop())
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a file in the folder; the engine locks the folder itself, but only while it runs."""
+def _lock(path: Path, flags: int) -> int | None:
+    """Lock a folder, or the file in it that stands for it where folders cannot be locked (NFS)."""
     try:
         import fcntl  # noqa: PLC0415  (not on Windows)
+
+        handle = os.open(path, flags, 0o644)
     except ImportError:
         return None
-    path = folder / LOCK
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except FileNotFoundError:
-        raise _busy(folder) from None
+        raise _busy(path) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held, named = os.fstat(handle), path.stat()
     except OSError as error:
         os.close(handle)
         if error.errno in {errno.EWOULDBLOCK, errno.ENOENT}:
-            raise _busy(folder) from None
+            raise _busy(path) from None
         return None  # a file system without locks; one run alone is safe there too
     if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino):
         os.close(handle)
-        raise _busy(folder)
+        raise _busy(path)
     return handle
 
 
-def _busy(folder: Path) -> BusyError:
+def _busy(path: Path) -> BusyError:
+    folder = path.parent if path.name == LOCK else path
     return BusyError(
         f"{folder}: another run is writing there; wait until it is done, or choose another output"
     )

@@ -132,7 +132,14 @@ def test_partial_folder_is_for_one_run(tmp_path):
         assert partial.path.is_dir()
         with pytest.raises(PlanError, match="another run"), PartialFolder(out):
             pass
+        partial.prepare_commit(set())
+        assert list(partial.path.iterdir()) == []
+        with pytest.raises(PlanError, match="another run"), PartialFolder(out):
+            pass
+        assert list(partial.path.iterdir()) == []
         partial.path.rename(out)
+        with PartialFolder(out):  # what stands there is no run's any more
+            pass
     with PartialFolder(out.with_name("other")):
         pass
 

@@ -1,5 +1,6 @@
 //! The last step: a finished partial folder becomes the model, whole, in one rename.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,18 +26,13 @@ pub fn commit(partial: &Path, out: &Path, shards: &[String], force: bool) -> Res
         let reason = "exists already; give --force to replace it, or choose another name";
         return Err(Error::io(out)(io::Error::new(io::ErrorKind::AlreadyExists, reason)));
     }
+    let old = unique_sibling(out)?;
     // Before the shards have names, since it takes long: from the first name on, a few renames are all that is left.
     sync_files(partial)?;
     for shard in shards {
         name_shard(partial, shard)?;
     }
-    // Last inside the folder: up to here an interrupted run knows what it has.
-    for journal in [JOURNAL_NEW, JOURNAL] {
-        remove_if_there(&partial.join(journal))?;
-    }
     sync_folder(partial)?;
-
-    let old = unique_sibling(out)?;
     if replaced {
         fs::rename(out, &old).map_err(Error::io(out))?;
     }
@@ -89,6 +85,10 @@ fn move_into_place(partial: &Path, out: &Path) -> Result<()> {
 
 /// Makes the rename last, then deletes what `force` has replaced, also by a commit that was interrupted here.
 fn finish_up(out: &Path, force: bool) -> Result<()> {
+    // Only now: up to here a run that begins again knows what it has.
+    for journal in [JOURNAL_NEW, JOURNAL] {
+        remove_if_there(&out.join(journal))?;
+    }
     let folder = parent(out);
     sync_folder(&folder)?;
     if !force {
@@ -97,7 +97,7 @@ fn finish_up(out: &Path, force: bool) -> Result<()> {
     let prefix = old_prefix(out)?;
     for entry in fs::read_dir(&folder).map_err(Error::io(&folder))? {
         let entry = entry.map_err(Error::io(&folder))?;
-        if !entry.file_name().to_string_lossy().starts_with(&prefix) {
+        if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             continue;
         }
         let path = entry.path();
@@ -125,16 +125,18 @@ fn sync_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn old_prefix(out: &Path) -> Result<String> {
-    match out.file_name().and_then(|name| name.to_str()) {
-        Some(name) => Ok(format!("{name}.carrick-old-")),
+fn old_prefix(out: &Path) -> Result<OsString> {
+    match out.file_name() {
+        Some(name) => Ok([name, OsStr::new(".carrick-old-")].into_iter().collect()),
         None => Err(Error::io(out)(io::Error::new(io::ErrorKind::InvalidInput, "is not a name for a folder"))),
     }
 }
 
 fn unique_sibling(out: &Path) -> Result<PathBuf> {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-    Ok(out.with_file_name(format!("{}{}-{time:x}", old_prefix(out)?, process::id())))
+    let mut name = old_prefix(out)?;
+    name.push(format!("{}-{time:x}", process::id()));
+    Ok(out.with_file_name(name))
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -216,11 +218,32 @@ mod tests {
                 name_shard(&case.partial, name).unwrap();
             }
             if named == NAMES.len() {
-                fs::remove_file(case.partial.join(JOURNAL)).unwrap();
+                fs::rename(&case.partial, &case.out).unwrap();
             }
             case.commit(false).unwrap();
             case.assert_done("new");
         }
+    }
+
+    #[test]
+    fn a_commit_that_fails_keeps_the_journal() {
+        let mut case = Case::new();
+        case.out = case.folder.path().join("missing").join("out");
+        assert!(matches!(case.commit(false), Err(Error::Io { .. })));
+        assert!(case.partial.join(JOURNAL).exists(), "a run that begins again does not know what it has");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn any_name_will_do() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let mut case = Case::new();
+        case.out = case.folder.path().join(OsStr::from_bytes(b"m\xff"));
+        case.commit(false).unwrap();
+        case.fill("newer");
+        case.commit(true).unwrap();
+        case.assert_done("newer");
     }
 
     #[test]
