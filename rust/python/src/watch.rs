@@ -1,6 +1,7 @@
 //! The one door between Python's time and Rust's: long work on a thread of its own, signals looked at meanwhile.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use carrick_core::error::Result;
@@ -22,10 +23,10 @@ pub fn watch<T: Send>(
 ) -> PyResult<T> {
     let (sender, mut receiver) = channel();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
+        let mut worker = Some(scope.spawn(move || {
             // The receiver lives until the scope ends.
             let _ = sender.send(work());
-        });
+        }));
         let mut stopped = Ok(());
         loop {
             // The receiver goes along, since it cannot be shared.
@@ -34,6 +35,8 @@ pub fn watch<T: Send>(
             match outcome.0 {
                 Ok(result) => return stopped.and_then(|()| result.map_err(to_python)),
                 Err(RecvTimeoutError::Disconnected) => {
+                    // A panic, which the scope would raise again if nobody had looked at it.
+                    let _ = worker.take().map(ScopedJoinHandle::join);
                     return Err(CarrickError::new_err("the work broke down; this is a defect"));
                 }
                 Err(RecvTimeoutError::Timeout) if stopped.is_ok() => {

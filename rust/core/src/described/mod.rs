@@ -6,6 +6,7 @@ mod factors;
 mod product;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use factors::Factors;
 
@@ -21,7 +22,7 @@ pub struct Described<'a, R> {
     name: &'a str,
     description: &'a Description,
     level: Level,
-    sources: Vec<&'a dyn Bytes>,
+    sources: Arc<[&'a dyn Bytes]>,
     factors: &'a Factors<R>,
 }
 
@@ -30,10 +31,10 @@ impl<'a, R: Panel + Element> Described<'a, R> {
         name: &'a str,
         description: &'a Description,
         level: Level,
-        sources: &[&'a dyn Bytes],
+        sources: Arc<[&'a dyn Bytes]>,
         factors: &'a Factors<R>,
     ) -> Self {
-        Self { name, description, level, sources: sources.to_vec(), factors }
+        Self { name, description, level, sources, factors }
     }
 
     fn columns(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Described tensors against plain loops over whole matrices, read in any pieces.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{Described, Factors};
@@ -46,7 +48,7 @@ fn read_all(description: &Description, store: &Store, piece: usize, level: Level
     let bytes = store.bytes();
     let memory = Memory(&bytes);
     let factors = Factors::new(0);
-    let described = Described::<f32>::new("w", description, level, &[&memory as &dyn Bytes], &factors);
+    let described = Described::<f32>::new("w", description, level, Arc::new([&memory as &dyn Bytes]), &factors);
     let total = (description.rows * description.columns) as usize;
     let (mut out, mut buffer) = (Vec::new(), Vec::new());
     for first in (0..total).step_by(piece) {
@@ -223,7 +225,7 @@ fn the_same_bytes_as_a_factor_of_another_shape_are_another_factor() {
     let (bytes, factors) = (store.bytes(), Factors::<f32>::new(1 << 20));
     let memory = Memory(&bytes);
     for description in [&narrow, &wide] {
-        let one = Described::new("w", description, Level::SCALAR, &[&memory as &dyn Bytes], &factors);
+        let one = Described::new("w", description, Level::SCALAR, Arc::new([&memory as &dyn Bytes]), &factors);
         let len = description.columns as usize * 2 * 4;
         let got = floats(one.read(0, len, &mut Vec::new()).unwrap());
         assert_eq!(got, read_all(description, &store, len, Level::SCALAR).unwrap());

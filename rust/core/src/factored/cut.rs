@@ -1,6 +1,6 @@
 //! Which singular values count, and whether the values at hand are good enough to say so.
 
-use super::request::Tolerance;
+use crate::linalg::Tolerance;
 
 /// Where a spectrum is cut.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +27,7 @@ const NEAR: f64 = 30.0;
 impl Cut {
     /// `sigma` is descending; what is not above `noise` counts for nothing, whatever was asked for.
     pub fn select(&self, sigma: &[f64], noise: f64) -> Selection {
-        let largest = sigma.first().copied().unwrap_or(0.0);
-        let asked = match self.tolerance {
-            Tolerance::Relative(share) => share * largest,
-            Tolerance::Absolute(value) => value,
-        };
-        let threshold = asked.max(noise);
+        let threshold = self.tolerance.cut(sigma).max(noise);
         let numerical = sigma.iter().take_while(|&&value| value > threshold).count();
         let kept = numerical.min(self.rank.unwrap_or(usize::MAX)).min(self.enough(sigma));
         Selection { threshold, numerical, kept }

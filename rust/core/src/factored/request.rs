@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::linalg::Tolerance;
 use crate::plan::{Factor, FileRecord};
 
 /// Sums of low-rank products, each to be written as one product with an orthonormal factor.
@@ -34,21 +35,6 @@ pub enum Kind {
     JointColumns,
     /// All of them one below the other.
     JointRows,
-}
-
-/// Singular values at or below this count for nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tolerance {
-    /// As a share of the largest.
-    Relative(f64),
-    Absolute(f64),
-}
-
-impl Default for Tolerance {
-    fn default() -> Self {
-        Self::Relative(1e-6)
-    }
 }
 
 /// What the results are exact to.
@@ -123,12 +109,7 @@ pub struct ModuleReport {
 impl Request {
     /// Checks everything that can be told without opening a file.
     pub fn check(&self) -> Result<()> {
-        let number = match self.tolerance {
-            Tolerance::Relative(value) | Tolerance::Absolute(value) => value,
-        };
-        if !(number.is_finite() && number >= 0.0) {
-            return Err(Error::plan(format!("a tolerance of {number}; it is a number from 0 on")));
-        }
+        self.tolerance.check()?;
         if self.energy.is_some_and(|energy| !(energy > 0.0 && energy <= 1.0)) {
             return Err(Error::plan("the energy to be kept lies above 0 and is 1 at the most"));
         }

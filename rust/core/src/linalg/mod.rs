@@ -7,6 +7,7 @@ mod gram;
 mod qr;
 mod root;
 mod tile;
+mod tolerance;
 
 pub use eigen::{NoConvergence, Svd, eigen, svd};
 pub use faer::{Mat, MatRef};
@@ -14,6 +15,7 @@ pub use gram::Gram;
 pub use qr::Triangle;
 pub use root::root;
 pub use tile::Tile;
+pub use tolerance::Tolerance;
 
 use faer::Par;
 

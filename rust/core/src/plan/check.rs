@@ -1,9 +1,18 @@
 //! What must hold of a plan before anything is opened: a saved plan may have been edited.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path};
 
 use super::{Data, FORMAT, Input, Job, Place, Plan, VERSION};
 use crate::error::{Error, Result};
+
+/// Whether a shard's name is that of a file in the output's folder, and of nothing else.
+pub(crate) fn is_file_name(name: &str) -> bool {
+    let mut components = Path::new(name).components();
+    let only =
+        matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name);
+    only && !name.contains(['\\', '\0'])
+}
 
 impl Plan {
     /// Checks everything that the plan says about itself.
@@ -16,8 +25,7 @@ impl Plan {
         }
         let mut names = BTreeSet::new();
         for shard in &self.shards {
-            let plain = !shard.name.is_empty() && !shard.name.contains(['/', '\\', '\0']) && shard.name != "..";
-            if !plain || !names.insert(shard.name.as_str()) {
+            if !is_file_name(&shard.name) || !names.insert(shard.name.as_str()) {
                 return Err(Error::plan(format!("{:?} cannot be the name of a shard", shard.name)));
             }
         }

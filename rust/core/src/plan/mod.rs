@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use check::is_file_name;
 pub use description::{Block, Description, Factor, FactorKey, Product, Replaced};
 
 use crate::dtype::Dtype;

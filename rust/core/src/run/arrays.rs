@@ -22,7 +22,7 @@ pub fn merge(
 ) -> Result<Counts> {
     let jobs = std::slice::from_ref(job);
     let factors = RunFactors::new(0);
-    let works = compile(jobs, &Sources { files: sources, factors: &factors }, settings)?;
+    let works = compile(jobs, &Sources { files: sources.into(), factors: &factors }, settings)?;
     let tile = works[0].tile(works[0].operation.tiling(), settings.tile);
     let expected = job.dtype.nbytes(job.elements());
     if expected != Some(out.len() as u64) {

@@ -76,6 +76,9 @@ struct Demand {
     row: u64,
     /// Bytes of the factors of a tensor that is computed while it is read.
     factors: u64,
+    /// Bytes of an element of what a block of such a tensor is read to: as it is stored, and in the type of the
+    /// arithmetic.
+    blocks: u64,
     /// Bytes of the rows of left factors, and of their products with a panel, that one tile takes in either type.
     lefts: [u64; 2],
 }
@@ -112,7 +115,7 @@ impl Budget {
         let blocks =
             blocks_needed(threads, tile_bytes.min(writer.block_bytes), writer.block_bytes).max(writer.blocks);
         let writer = WriterOptions { blocks, ..writer };
-        let reading = demand.inputs * tile_elements * demand.input_size;
+        let reading = tile_elements * (demand.inputs * demand.input_size + demand.blocks);
         // A list is copied once more when it is resolved, and two tensors are under way at the same time.
         let max_listed = (lists / (2 * demand.searches.max(1) * demand.key_size)).min(MAX_LISTED) as usize;
         let held = if demand.votes && lists >= COMPUTED_LISTS { HELD } else { 0 };
@@ -157,7 +160,9 @@ impl Demand {
             demand.input_size = demand.input_size.max(sizes.max().unwrap_or(1));
             demand.output_size = demand.output_size.max(job.dtype.size() as u64);
             let ranked = is_ranked(job);
-            let row = if ranked || takes_rows(job) { job.shape.last().copied().unwrap_or(1) } else { 0 };
+            // A tensor without elements has no rows either, however long its header says they are.
+            let rows = (ranked || takes_rows(job)) && job.elements() > 0;
+            let row = if rows { job.shape.last().copied().unwrap_or(1) } else { 0 };
             demand.row = demand.row.max(row);
             let places = row.max(BLOCK as u64);
             demand.block = demand.block.max(places * (real * (inputs + 4) + if ranked { 4 * real + 24 } else { 0 }));
@@ -181,6 +186,8 @@ impl Demand {
             for described in described() {
                 let lefts = &mut demand.lefts[usize::from(described.dtype == Dtype::F64)];
                 *lefts = left_bytes(described).max(*lefts);
+                let stored = described.blocks.iter().map(|block| block.place.dtype.size() + described.dtype.size());
+                demand.blocks = demand.blocks.max(stored.max().unwrap_or(0) as u64);
             }
             largest = largest.max(job.elements());
             demand.kept = demand.kept.max(kept_bytes(job, vectors, real));
@@ -310,6 +317,20 @@ mod tests {
         };
         // As many entries in twice as many columns.
         assert_eq!(peak(&[64, 4096, 1536]) - peak(&[128, 2048, 1536]), 3 * 2048 * 1536 * 2 * 4);
+    }
+
+    #[test]
+    fn a_tensor_without_elements_takes_nothing() {
+        let by_row = json!({"nuslerp_flatten": false, "nuslerp_row_wise": false});
+        for (method, options) in
+            [("della", json!({})), ("nuslerp", by_row), ("model_stock", json!({"filter_wise": true}))]
+        {
+            let peak = |shape: &[u64]| {
+                Budget::new(&plan(method, &options, shape), DEFAULT_MEMORY, 2, None).unwrap().peak_bytes
+            };
+            // Two threads' rows of so many elements would take 2⁶⁴ bytes, or none.
+            assert_eq!(peak(&[0, u64::MAX.div_ceil(152)]), peak(&[0, 1]), "{method}");
+        }
     }
 
     #[test]

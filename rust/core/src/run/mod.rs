@@ -3,7 +3,9 @@
 pub mod arrays;
 pub mod budget;
 mod checksum;
+pub mod decompose;
 pub mod hooks;
+mod inputs;
 pub mod joint;
 pub(crate) mod modules;
 pub(crate) mod pool;
@@ -25,11 +27,12 @@ use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::level::Level;
 use crate::plan::{Job, Plan};
-use crate::source::{Bytes, ReadMode, open_all};
+use crate::source::{Bytes, ReadMode};
 use crate::writer::{Resume, Writer, WriterOptions, checksum::to_hex, clear, resume};
 use budget::{Budget, DEFAULT_MEMORY};
 use checksum::Pieces;
 use hooks::Hooks;
+use inputs::Inputs;
 use pool::Sink;
 use schedule::Schedule;
 use work::{RunFactors, Settings, Sources, Work, compile};
@@ -91,8 +94,16 @@ pub struct TensorReport {
 
 impl Options {
     pub fn budget(&self, plan: &Plan) -> Result<Budget> {
-        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-        Budget::new(plan, self.memory.unwrap_or(DEFAULT_MEMORY), threads, self.tile)
+        Budget::new(plan, self.memory.unwrap_or(DEFAULT_MEMORY), self.threads(), self.tile)
+    }
+
+    /// As many as were asked for, or as there are CPUs.
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into))
+    }
+
+    fn read_mode(&self) -> ReadMode {
+        if self.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread }
     }
 }
 
@@ -137,7 +148,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
     let settings = memory.settings(Level::SCALAR, 0);
     let nothing = crate::source::Memory(&[]);
     let factors = RunFactors::new(0);
-    let sources = Sources { files: vec![&nothing as &dyn Bytes; plan.files.len()], factors: &factors };
+    let sources = Sources { files: vec![&nothing as &dyn Bytes; plan.files.len()].into(), factors: &factors };
     let traffic = Traffic::of(&compile(&plan.jobs, &sources, settings)?, &[]);
     Ok(Estimate { memory, bytes_read: traffic.read, bytes_written: traffic.written })
 }
@@ -145,7 +156,7 @@ pub fn estimate(plan: &Plan, options: &Options) -> Result<Estimate> {
 /// How often each job, of a plan with so many files, reads all of its inputs: its measures and the writing pass.
 pub fn passes(jobs: &[Job], files: usize) -> Result<Vec<u64>> {
     let (nothing, factors) = (crate::source::Memory(&[]), RunFactors::new(0));
-    let sources = Sources { files: vec![&nothing as &dyn Bytes; files], factors: &factors };
+    let sources = Sources { files: vec![&nothing as &dyn Bytes; files].into(), factors: &factors };
     // With room for votes that are counted early, which spares a pass.
     let settings = Settings { level: Level::SCALAR, seed: 0, tile: 1 << 16, max_listed: 0, max_held: 1 };
     Ok(compile(jobs, &sources, settings)?.iter().map(|work| work.measures() + 1).collect())
@@ -156,13 +167,10 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
     let began = Instant::now();
     plan.check()?;
     let budget = options.budget(plan)?;
-    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
-    let files = open_all(&plan.files, mode)?;
-    plan.check_ranges(&files.iter().map(crate::source::InputFile::data_bytes).collect::<Vec<_>>())?;
-    let factors = RunFactors::new(budget.factor_bytes);
-    let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
+    let mode = options.read_mode();
+    let inputs = Inputs::open(plan, &budget, mode)?;
     let settings = budget.settings(Level::detect(), plan.seed);
-    let works = compile(&plan.jobs, &sources, settings)?;
+    let works = inputs.compile(plan, settings)?;
 
     if options.fresh {
         clear(partial)?;
@@ -186,9 +194,7 @@ pub fn execute(plan: &Plan, partial: &Path, options: &Options, hooks: &Hooks) ->
     // Dropping the writer records what is complete.
     outcome?;
     let written = writer.finish()?;
-    for file in &files {
-        file.require_unchanged()?;
-    }
+    inputs.require_unchanged()?;
     let finished = finished.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut report = Report {
         tensors: Vec::with_capacity(plan.jobs.len()),

@@ -181,6 +181,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::json;
 
     use super::*;
@@ -206,7 +208,7 @@ mod tests {
         });
         let jobs: Vec<Job> = vec![serde_json::from_value(job).unwrap()];
         let (nothing, factors) = (Memory(&[]), RunFactors::new(0));
-        let sources = Sources { files: vec![&nothing as &dyn Bytes], factors: &factors };
+        let sources = Sources { files: Arc::new([&nothing as &dyn Bytes]), factors: &factors };
         let settings = Settings { level: Level::SCALAR, seed: 0, tile, max_listed: 0, max_held: 0 };
         let works = compile(&jobs, &sources, settings).unwrap();
         let schedule = Schedule::new(&works, tile, &[false]);

@@ -73,7 +73,7 @@ impl Work<'_> {
 
 /// What jobs read: the data sections of the plan's files, and the factors of what is computed from them.
 pub struct Sources<'a> {
-    pub files: Vec<&'a dyn Bytes>,
+    pub files: Arc<[&'a dyn Bytes]>,
     pub factors: &'a RunFactors,
 }
 
@@ -138,8 +138,9 @@ fn units(job: &Job) -> u64 {
     if job.dtype.bits() < 8 { job.elements() * job.dtype.bits() / 8 } else { job.elements() }
 }
 
+/// Elements of a row; a tensor without elements has no rows, however long its header says they are.
 fn row(job: &Job) -> u64 {
-    job.shape.last().copied().unwrap_or(1).max(1)
+    if job.elements() == 0 { 1 } else { job.shape.last().copied().unwrap_or(1) }
 }
 
 fn has_doubles(job: &Job) -> bool {
@@ -157,9 +158,9 @@ fn tensor<'a>(job: &'a Job, sources: &Sources<'a>, level: Level) -> Result<Tenso
         }
         Data::Described { described } => {
             let bytes: Arc<dyn Bytes + Send> = if described.dtype == Dtype::F64 {
-                Arc::new(Described::new(name, described, level, files, &factors.doubles))
+                Arc::new(Described::new(name, described, level, Arc::clone(files), &factors.doubles))
             } else {
-                Arc::new(Described::new(name, described, level, files, &factors.singles))
+                Arc::new(Described::new(name, described, level, Arc::clone(files), &factors.singles))
             };
             Ok(Stored { bytes: Origin::Computed(bytes), begin: 0, dtype: described.dtype })
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use memmap2::{Mmap, MmapOptions};
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::positional::{self, Access};
+use super::positional;
 use super::{Bytes, header, identity};
 use crate::error::{Error, Result};
 use crate::plan::FileRecord;
@@ -52,7 +52,7 @@ impl InputFile {
         if data_start != record.data_start || header::hex(xxh3_128(&json)) != record.header_hash {
             return Err(changed(path, "its header is not the one that the plan was made from"));
         }
-        positional::advise(&file, Access::Sequential, data_start, 0);
+        positional::will_read_on(&file, data_start);
         let map = match mode {
             ReadMode::Pread => None,
             ReadMode::Mmap => Some(map_whole(&file, path, identity.size)?),
@@ -108,15 +108,6 @@ impl Bytes for InputFile {
         Ok(bytes)
     }
 
-    fn prefetch(&self, begin: u64, len: u64) {
-        if let (Some(place), 1..) = (self.place(begin, len), len) {
-            match &self.map {
-                Some(map) => will_need(map, place as usize, len as usize),
-                None => positional::advise(&self.file, Access::Soon, place, len),
-            }
-        }
-    }
-
     /// Takes the pages out of this process; the kernel's page cache keeps them, for whoever reads the file next.
     fn release(&self, begin: u64, len: u64) {
         if let (Some(place), Some(map)) = (self.place(begin, len), &self.map) {
@@ -134,15 +125,6 @@ fn map_whole(file: &File, path: &Path, size: u64) -> Result<Mmap> {
     // That is why `Pread` is the mode for storage that is not trusted and why this mode has to be chosen.
     unsafe { MmapOptions::new().len(len).map(file) }.map_err(Error::io(path))
 }
-
-#[cfg(unix)]
-fn will_need(map: &Mmap, place: usize, len: usize) {
-    // A hint: a refusal changes nothing.
-    let _ = map.advise_range(memmap2::Advice::WillNeed, place, len);
-}
-
-#[cfg(not(unix))]
-fn will_need(_map: &Mmap, _place: usize, _len: usize) {}
 
 /// A fault maps the cached pages around it, up to a whole large folio, and so brings pages back that were released.
 #[cfg(unix)]

@@ -21,9 +21,6 @@ pub trait Bytes: Sync {
     /// caller who keeps it pays for its pages once.
     fn read<'a>(&'a self, begin: u64, len: usize, buffer: &'a mut Vec<u8>) -> Result<&'a [u8]>;
 
-    /// A hint that the range will be read soon.
-    fn prefetch(&self, _begin: u64, _len: u64) {}
-
     /// A hint that the range was read for the last time.
     fn release(&self, _begin: u64, _len: u64) {}
 }

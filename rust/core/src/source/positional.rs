@@ -27,26 +27,15 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// How a range will be read.
-#[derive(Clone, Copy)]
-pub(super) enum Access {
-    Sequential,
-    Soon,
-}
-
-/// Tells the kernel what will be read; a `len` of 0 reaches to the end of the file. A hint: a refusal changes nothing.
+/// Tells the kernel that the file is read from `offset` on. A hint: a refusal changes nothing.
 #[cfg(target_os = "linux")]
-pub(super) fn advise(file: &File, access: Access, offset: u64, len: u64) {
+pub(super) fn will_read_on(file: &File, offset: u64) {
     use std::os::fd::AsRawFd;
-    let advice = match access {
-        Access::Sequential => libc::POSIX_FADV_SEQUENTIAL,
-        Access::Soon => libc::POSIX_FADV_WILLNEED,
-    };
-    if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
+    if let Ok(offset) = offset.try_into() {
         // SAFETY: a call without pointers, on a descriptor that the borrow of `file` keeps open.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, advice) };
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, 0, libc::POSIX_FADV_SEQUENTIAL) };
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(super) fn advise(_file: &File, _access: Access, _offset: u64, _len: u64) {}
+pub(super) fn will_read_on(_file: &File, _offset: u64) {}

@@ -8,10 +8,10 @@ use faer::linalg::matmul::matmul;
 use faer::linalg::matmul::triangular::{BlockStructure, matmul as triangular};
 use faer::reborrow::{Reborrow, ReborrowMut};
 use faer::{Accum, Mat, MatMut, MatRef, Par};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::linalg::eigen;
+use crate::linalg::{Tolerance, eigen};
 
 /// Columns that are converted to f64 at a time.
 const STRIP: usize = 256;
@@ -21,16 +21,6 @@ const RESOLVED: f64 = 1e-7;
 
 /// Singular values this close to the cut, as a factor, are looked at more exactly.
 const NEAR: f64 = 2.0;
-
-/// Which singular values count.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tolerance {
-    /// Those above this fraction of the largest.
-    Relative(f64),
-    /// Those above this value.
-    Absolute(f64),
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,7 +84,7 @@ pub fn joint(updates: &mut dyn Updates, wanted: Wanted, name: &str) -> Result<Jo
     let joined = columns * count;
     let shared = rows <= joined;
     let (sigma, vectors) = spectrum(if shared { shared_gram(updates)? } else { joined_gram(updates)? }, name)?;
-    let cut = wanted.cut(&sigma);
+    let cut = wanted.tolerance.cut(&sigma);
     let near = sigma.iter().any(|&s| s > cut / NEAR && s < cut * NEAR && s > 0.0);
     let unresolved = sigma.first().is_some_and(|&first| cut < RESOLVED * first);
     let fits = svd_workspace(rows as u64, joined as u64) + workspace(rows as u64, columns as u64, count as u64)
@@ -128,15 +118,8 @@ pub fn joint(updates: &mut dyn Updates, wanted: Wanted, name: &str) -> Result<Jo
 }
 
 impl Wanted {
-    fn cut(&self, sigma: &[f64]) -> f64 {
-        match self.tolerance {
-            Tolerance::Relative(fraction) => fraction * sigma.first().copied().unwrap_or(0.0),
-            Tolerance::Absolute(value) => value,
-        }
-    }
-
     fn rank(&self, sigma: &[f64]) -> usize {
-        let cut = self.cut(sigma);
+        let cut = self.tolerance.cut(sigma);
         let real = sigma.iter().take_while(|&&value| value > cut && value > 0.0).count();
         self.rank.map_or(real, |rank| rank.min(real))
     }

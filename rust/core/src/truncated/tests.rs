@@ -2,6 +2,7 @@ use faer::Mat;
 use proptest::prelude::*;
 
 use super::*;
+use crate::linalg::Tolerance;
 
 /// A matrix with these singular values, from two random orthonormal bases.
 fn with_spectrum(rows: usize, columns: usize, sigma: &[f64], seed: u32) -> Matrix {
@@ -236,7 +237,7 @@ impl joint::Updates for Kept {
 
 fn find(updates: &[Mat<f32>], relative: f64, memory: u64) -> (joint::Joint, Vec<Mat<f32>>) {
     let mut kept = Kept { updates: updates.to_vec(), coordinates: vec![] };
-    let wanted = joint::Wanted { tolerance: joint::Tolerance::Relative(relative), rank: None, memory };
+    let wanted = joint::Wanted { tolerance: Tolerance::Relative(relative), rank: None, memory };
     let found = joint::joint(&mut kept, wanted, "w").unwrap();
     (found, kept.coordinates)
 }

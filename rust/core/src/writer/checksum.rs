@@ -4,13 +4,7 @@
 //! XXH3-128; the tensor's checksum is the XXH3-128 of those digests, 16 bytes each, little-endian, in order. A tensor of
 //! no bytes has no pieces: its checksum is that of the empty string. Written as 32 hex digits, the highest first.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
-
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
-
-use crate::error::{Error, Result};
 
 /// Bytes of a piece.
 pub const PIECE: usize = 65536;
@@ -29,41 +23,6 @@ pub fn combine(pieces: &[u128]) -> u128 {
     hash.digest128()
 }
 
-/// The checksum of everything `reader` still gives.
-pub fn of_reader(mut reader: impl Read) -> io::Result<u128> {
-    let mut bytes = vec![0; PIECE];
-    let mut hash = Xxh3::new();
-    loop {
-        let mut filled = 0;
-        while filled < PIECE {
-            match reader.read(&mut bytes[filled..]) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if filled > 0 {
-            hash.update(&piece(&bytes[..filled]).to_le_bytes());
-        }
-        if filled < PIECE {
-            return Ok(hash.digest128());
-        }
-    }
-}
-
-/// The checksum of bytes `[begin, begin + len)` of a file; a file that ends before them is an error.
-pub fn of_range(path: &Path, begin: u64, len: u64) -> Result<u128> {
-    let mut file = File::open(path).map_err(Error::io(path))?;
-    let size = file.metadata().map_err(Error::io(path))?.len();
-    if begin.checked_add(len).is_none_or(|end| end > size) {
-        let reason = format!("bytes {begin} to {begin} + {len} are asked for, the file has {size}");
-        return Err(Error::format(path, reason));
-    }
-    file.seek(SeekFrom::Start(begin)).map_err(Error::io(path))?;
-    of_reader(file.take(len)).map_err(Error::io(path))
-}
-
 pub fn to_hex(checksum: u128) -> String {
     format!("{checksum:032x}")
 }
@@ -76,8 +35,6 @@ pub fn from_hex(text: &str) -> Option<u128> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Cursor;
-
     use super::*;
 
     fn of_slice(bytes: &[u8]) -> u128 {
@@ -100,14 +57,6 @@ mod tests {
         (65537, "8de418b0d7663ec04239510f9130a9f4"),
         (200_000, "cf62788a41bcbb0b8bc51dca36693d2e"),
     ];
-
-    #[test]
-    fn reader_agrees_with_pieces() {
-        let bytes: Vec<u8> = (0..3 * PIECE + 17).map(|i| ((i * 31) >> 3) as u8).collect();
-        for len in [0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, bytes.len()] {
-            assert_eq!(of_reader(Cursor::new(&bytes[..len])).unwrap(), of_slice(&bytes[..len]), "{len}");
-        }
-    }
 
     #[test]
     fn hex_is_strict() {

@@ -12,7 +12,7 @@ use crate::plan::{Job, Plan};
 const ALIGN: usize = 64;
 
 /// What readers of the format accept at most.
-const MAX_HEADER: usize = 100_000_000;
+pub(super) const MAX_HEADER: usize = 100_000_000;
 
 /// Bytes of the shard's data section that the job's tensor takes.
 pub fn job_bytes(job: &Job) -> Result<Range<u64>> {

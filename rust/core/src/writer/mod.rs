@@ -9,6 +9,7 @@ mod blocks;
 pub mod checksum;
 mod commit;
 mod direct;
+mod factors_file;
 mod flush;
 mod header;
 pub mod journal;
@@ -19,6 +20,7 @@ mod ranges;
 mod shard;
 
 pub use commit::commit;
+pub use factors_file::FactorsFile;
 pub use header::{job_bytes, shard_header};
 pub use journal::{Finished, Resume, clear, plan_hash, resume};
 pub use output::{WriteSummary, Writer, WriterOptions, blocks_needed};

@@ -1,12 +1,12 @@
 //! The shards of a plan as files: names, sizes, blocks, and what of them is there already.
 
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::header::shard_header;
 use super::ranges::Ranges;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Plan, is_file_name};
 
 /// An output shard. Ranges and blocks count from the first byte of the file.
 pub(super) struct ShardFile {
@@ -70,12 +70,10 @@ impl ShardFile {
 
 /// `folder/NAME`, where the name is that of a file in it and of nothing else.
 pub(super) fn named_path(folder: &Path, name: &str) -> Result<PathBuf> {
-    let mut components = Path::new(name).components();
-    match (components.next(), components.next()) {
-        (Some(Component::Normal(only)), None) if only == name && !name.contains(['\\', '\0']) => {
-            Ok(folder.join(name))
-        }
-        _ => Err(Error::plan(format!("shard name {name:?} is not a plain file name"))),
+    if is_file_name(name) {
+        Ok(folder.join(name))
+    } else {
+        Err(Error::plan(format!("shard name {name:?} is not a plain file name")))
     }
 }
 

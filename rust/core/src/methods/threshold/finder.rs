@@ -114,9 +114,6 @@ impl<R: Real> Finder<R> {
         let plan =
             sample.map_or(Plan::ALL, |sample| Plan::from_sample(sample, run, self.rank, self.total, self.max_listed));
         let _ = self.plan.set(plan);
-        let empty = || Mutex::new(Span { above: 0, grid: Vec::new(), list: Vec::new() });
-        *self.spans.write().unwrap_or_else(PoisonError::into_inner) =
-            (0..self.tiles.div_ceil(self.tiles_per_span)).map(|_| empty()).collect();
     }
 
     fn plan(&self) -> Plan<R::Bits> {
@@ -160,7 +157,19 @@ impl<R: Real> Finder<R> {
     }
 
     fn spans(&self) -> RwLockReadGuard<'_, Vec<Mutex<Span<R::Bits>>>> {
-        self.spans.read().unwrap_or_else(PoisonError::into_inner)
+        let read = || self.spans.read().unwrap_or_else(PoisonError::into_inner);
+        let spans = read();
+        if !spans.is_empty() {
+            return spans;
+        }
+        drop(spans);
+        let mut spans = self.spans.write().unwrap_or_else(PoisonError::into_inner);
+        if spans.is_empty() {
+            let empty = || Mutex::new(Span { above: 0, grid: Vec::new(), list: Vec::new() });
+            *spans = (0..self.tiles.div_ceil(self.tiles_per_span)).map(|_| empty()).collect();
+        }
+        drop(spans);
+        read()
     }
 
     /// Finds the threshold, looking again at the entries only to place the cut, or where the bracket missed.

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::Options;
 use super::hooks::Hooks;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
 use super::work::Work;
-use super::{Options, Read};
 use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ use crate::kernels::level::Level;
 use crate::kernels::reduce::LEAF;
 use crate::methods::operation::{Buffers, Operation, Origin, Stored, Tensor, Tiling};
 use crate::plan::{FileRecord, Place};
-use crate::source::{InputFile, ReadMode, open_all};
+use crate::source::{InputFile, open_all};
 use sums::{LeafSums, Sums};
 
 /// What is compared.
@@ -108,8 +108,7 @@ pub fn similarity(request: &Request, options: &Options, hooks: &Hooks) -> Result
         return Err(Error::plan(format!("a tile of {tile} elements; it must be a multiple of {LEAF}")));
     }
     let (threads, peak_bytes) = threads(request, options)?;
-    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
-    let files = open_all(&request.files, mode)?;
+    let files = open_all(&request.files, options.read_mode())?;
     request.tensors.iter().try_for_each(|tensor| tensor.check(&files))?;
 
     let found: Vec<Mutex<Option<Sums>>> = request.tensors.iter().map(|_| Mutex::default()).collect();
@@ -143,7 +142,7 @@ pub fn similarity(request: &Request, options: &Options, hooks: &Hooks) -> Result
 
 /// As many threads as the memory allows, and the memory they take.
 fn threads(request: &Request, options: &Options) -> Result<(usize, u64)> {
-    let wanted = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+    let wanted = options.threads();
     let models = request.tensors.iter().map(|tensor| tensor.inputs.len() as u64).max().unwrap_or(0);
     let reading = request.tensors.iter().map(Compared::bytes_in).max().unwrap_or(0) * LEAF as u64;
     let each = reading + models * BLOCK as u64 * 8 + models * models * 256;
@@ -259,7 +258,7 @@ impl Operation for Pairs<'_> {
     }
 
     fn resolve(&self, _pass: usize, _buffers: &mut Buffers) -> Result<()> {
-        let sums = std::mem::take(&mut *self.sums.lock().unwrap_or_else(PoisonError::into_inner)).finish();
+        let sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner).finish();
         if sums.products.iter().any(|sum| !sum.is_finite()) {
             return Err(Error::tensor(self.tensor.name, "the squares of its differences are too large for float64"));
         }

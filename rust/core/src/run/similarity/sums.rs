@@ -1,13 +1,12 @@
 //! Sums over the leaves of a tensor, added up in the order of the leaves, whoever comes first.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use crate::kernels::agreement::{Signs, count_agreement};
 use crate::kernels::level::Level;
 use crate::kernels::real::Real;
 use crate::kernels::reduce::{Lanes, add_dot};
+use crate::methods::in_order::InOrder;
 
 /// Sums over one tensor. Pairs are in the order (0, 0), (0, 1), …, (1, 1), ….
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -50,36 +49,35 @@ impl Leaf {
     }
 }
 
-/// Sums over the leaves so far. Threads bring them in any order: those that come early wait for their turn.
-#[derive(Default)]
+/// Sums over the leaves so far, which threads bring in any order.
 pub struct LeafSums {
-    next: u64,
-    waiting: BTreeMap<u64, Vec<f64>>,
-    sums: Sums,
+    models: usize,
+    products: InOrder,
+    shared: Vec<u64>,
+    conflicts: Vec<u64>,
 }
 
 impl LeafSums {
     pub fn new(models: usize) -> Self {
-        let (all, unequal) = pairs(models);
-        let sums = Sums { products: vec![0.0; all], shared: vec![0; unequal], conflicts: vec![0; unequal] };
-        Self { sums, ..Self::default() }
+        let (_, unequal) = pairs(models);
+        Self { models, products: InOrder::default(), shared: vec![0; unequal], conflicts: vec![0; unequal] }
     }
 
     pub fn add(&mut self, number: u64, leaf: Leaf) {
-        let counts = self.sums.shared.iter_mut().zip(&mut self.sums.conflicts);
-        for ((shared, conflicts), signs) in counts.zip(leaf.signs) {
+        for ((shared, conflicts), signs) in self.shared.iter_mut().zip(&mut self.conflicts).zip(leaf.signs) {
             *shared += signs.shared;
             *conflicts += signs.conflicts;
         }
-        self.waiting.insert(number, leaf.products.into_iter().map(Lanes::total).collect());
-        while let Some(products) = self.waiting.remove(&self.next) {
-            self.sums.products.iter_mut().zip(products).for_each(|(sum, term)| *sum += term);
-            self.next += 1;
-        }
+        self.products.add(number, leaf.products.into_iter().map(Lanes::total).collect());
     }
 
-    pub fn finish(self) -> Sums {
-        self.sums
+    /// The sums of all leaves, which are forgotten here.
+    pub fn finish(&mut self) -> Sums {
+        Sums {
+            products: self.products.take(pairs(self.models).0),
+            shared: std::mem::take(&mut self.shared),
+            conflicts: std::mem::take(&mut self.conflicts),
+        }
     }
 }
 
@@ -122,7 +120,6 @@ mod tests {
             let (mut straight, mut mixed) = (LeafSums::new(2), LeafSums::new(2));
             (0..values.len()).for_each(|place| straight.add(place as u64, leaf(values[place])));
             order.into_iter().for_each(|place| mixed.add(place as u64, leaf(values[place])));
-            prop_assert!(mixed.waiting.is_empty());
             prop_assert_eq!(mixed.finish(), straight.finish());
         }
     }

@@ -44,8 +44,6 @@ fn both_ways_read_the_same_bytes() {
     assert_eq!((pread.data_bytes(), mmap.data_bytes()), (300_007, 300_007));
     proptest!(ProptestConfig::with_cases(500), |(a in 0..=data.len(), b in 0..=data.len())| {
         let (begin, len) = (a.min(b), a.abs_diff(b));
-        pread.prefetch(begin as u64, len as u64);
-        mmap.prefetch(begin as u64, len as u64);
         let mut buffer = vec![7; len / 2];
         prop_assert_eq!(pread.read(begin as u64, len, &mut buffer).unwrap(), &data[begin..begin + len]);
         let mut untouched = Vec::new();
@@ -65,7 +63,6 @@ fn a_range_outside_the_data_is_refused() {
         for (begin, len) in [(0, 1001), (1000, 1), (1001, 0), (u64::MAX, 1), (1, usize::MAX), (u64::MAX - 5, 20)] {
             let error = file.read(begin, len, &mut buffer).unwrap_err();
             assert!(matches!(error, Error::Plan { .. }), "{mode:?} {begin} {len}: {error}");
-            file.prefetch(begin, len as u64);
             file.release(begin, len as u64);
         }
         assert!(buffer.is_empty(), "nothing is allocated for what cannot be read");

@@ -1,6 +1,7 @@
 //! Votes that are counted early against those of a pass, and merges that count them either way.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
@@ -183,7 +184,8 @@ fn merged(method: &Value, shapes: &[Shape], models: usize, data: &[u8], way: Way
     let factors = RunFactors::new(0);
     let Way { max_listed, max_held, threads, level } = way;
     let settings = Settings { level, seed: 0, tile: 1 << 16, max_listed, max_held };
-    let works = compile(&jobs, &Sources { files: vec![&source as &dyn Bytes], factors: &factors }, settings).unwrap();
+    let works =
+        compile(&jobs, &Sources { files: Arc::new([&source as &dyn Bytes]), factors: &factors }, settings).unwrap();
     let results = Results(shapes.iter().map(|s| Mutex::new(vec![0; s.rows * s.columns * 4])).collect());
     let schedule = Schedule::new(&works, settings.tile, &vec![false; jobs.len()]);
     pool::run(&works, &schedule, &results, threads, &Hooks::default()).unwrap();

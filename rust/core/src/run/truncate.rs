@@ -1,7 +1,5 @@
 //! Merges whose results are kept as low-rank factors: no more matrices in memory than there are threads, and one.
 
-pub(super) mod factors_file;
-
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,18 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
+use super::inputs::Inputs;
 use super::pool::{self, Sink};
 use super::schedule::Schedule;
-use super::work::{RunFactors, Sources, compile};
-use super::{Options, Read, Traffic, give_back_free_memory};
+use super::{Options, Traffic, give_back_free_memory};
 use crate::counts::Counts;
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::level::Level;
 use crate::plan::{Job, Plan};
-use crate::source::{Bytes, InputFile, ReadMode, open_all};
 use crate::truncated::{Keep, Matrix, Route, truncate, workspace};
-use factors_file::FactorsFile;
+use crate::writer::FactorsFile;
 
 /// What is wanted of the results of a plan's jobs.
 #[derive(Clone, Debug, Deserialize)]
@@ -99,8 +96,7 @@ impl Request {
         let sizes = plan.jobs.iter().zip(&self.jobs).map(|(job, wanted)| each(job, wanted));
         let (matrix, work) = sizes.fold((0, 0), |most, next| (most.0.max(next.0), most.1.max(next.1)));
         let memory = options.memory.unwrap_or(DEFAULT_MEMORY);
-        let mut threads =
-            options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
+        let mut threads = options.threads();
         loop {
             // Every thread holds the matrix that it works on, and one more is being filled.
             let held = (threads as u64 + 1) * matrix + threads as u64 * work;
@@ -122,24 +118,19 @@ pub fn truncate_plan(plan: &Plan, request: &Request, out: &Path, options: &Optio
     plan.check()?;
     request.check(plan)?;
     let (budget, held) = request.budget(plan, options)?;
-    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
-    let files = open_all(&plan.files, mode)?;
-    plan.check_ranges(&files.iter().map(InputFile::data_bytes).collect::<Vec<_>>())?;
-    let factors = RunFactors::new(budget.factor_bytes);
-    let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
-    let settings = budget.settings(Level::detect(), plan.seed);
-    let works = compile(&plan.jobs, &sources, settings)?;
+    let inputs = Inputs::open(plan, &budget, options.read_mode())?;
+    let works = inputs.compile(plan, budget.settings(Level::detect(), plan.seed))?;
     let traffic = Traffic::of(&works, &[]);
     hooks.set_totals(traffic.effort, works.len());
 
-    let file = FactorsFile::create(out, plan.jobs.len())?;
+    let file = FactorsFile::create(out, 2 * plan.jobs.len())?;
     let sink = Matrices::new(plan, request, &file);
     let skip = vec![false; works.len()];
     pool::run(&works, &Schedule::new(&works, budget.tile, &skip), &sink, budget.threads, hooks)?;
     let modules = sink.reports.into_iter().map(|report| report.into_inner().unwrap_or_else(PoisonError::into_inner));
     let modules = modules.collect::<Option<Vec<_>>>().ok_or_else(|| Error::plan("a job was not finished"))?;
     let bytes_written = file.finish()?;
-    files.iter().try_for_each(InputFile::require_unchanged)?;
+    inputs.require_unchanged()?;
     let (threads, peak_bytes) = (budget.threads, budget.peak_bytes + held);
     Ok(Report {
         modules,
@@ -216,8 +207,8 @@ impl Sink for Matrices<'_> {
         let matrix = Matrix { data, rows: rows as usize, columns: columns as usize, transposed: wanted.transposed };
         let found = truncate(matrix, wanted.keep, self.request.route, self.plan.seed, &planned.name)?;
         let (rows, columns) = if wanted.transposed { (columns, rows) } else { (rows, columns) };
-        self.file.add(&format!("{job}.b"), [rows, found.rank as u64], &found.b)?;
-        self.file.add(&format!("{job}.a"), [found.rank as u64, columns], &found.a)?;
+        self.file.add(&format!("{job}.b"), Dtype::F32, [rows, found.rank as u64], &found.b)?;
+        self.file.add(&format!("{job}.a"), Dtype::F32, [found.rank as u64, columns], &found.a)?;
         let name = planned.name.clone();
         let (rank, sigma, route) = (found.rank, found.sigma, found.route);
         let report = ModuleReport { name, rank, sigma, error: found.error, norm: found.norm, route };

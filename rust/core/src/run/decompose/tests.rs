@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::dtype::Dtype;
 use crate::linalg::Mat;
-use crate::source::{Bytes, read_header};
+use crate::source::{Bytes, ReadMode, read_header};
 
 /// A term as it is stored: out × rank, rank × in.
 struct Stored {
@@ -57,13 +57,17 @@ fn request(folder: &Path, terms: &[Stored], options: &Value) -> Request {
     serde_json::from_value(all).unwrap()
 }
 
+fn options(threads: usize, memory: u64) -> Options {
+    Options { threads: Some(threads), memory: Some(memory), ..Options::default() }
+}
+
 /// P and Q of each term.
 type Pairs = Vec<(Mat<f64>, Mat<f64>)>;
 
 /// The report, and what was written.
 fn run(folder: &Path, request: &Request) -> Result<(Report, Pairs)> {
     let out = folder.join("out.safetensors");
-    let report = decompose(request, &out, 2, 1 << 30, &Hooks::default())?;
+    let report = decompose(request, &out, &options(2, 1 << 30), &Hooks::default())?;
     let header = read_header(&out)?;
     let files = open_all(&[header.record()], ReadMode::Pread)?;
     let find = |name: String| {
@@ -134,9 +138,9 @@ fn a_cancelled_request_leaves_no_file() {
     let request = request(folder.path(), &terms(5, 4, &[2, 3], 1), &json!({"kind": "sum"}));
     let (hooks, out) = (Hooks::default(), folder.path().join("out.safetensors"));
     hooks.cancel();
-    assert!(matches!(decompose(&request, &out, 1, 1 << 30, &hooks), Err(Error::Interrupted)));
+    assert!(matches!(decompose(&request, &out, &options(1, 1 << 30), &hooks), Err(Error::Interrupted)));
     assert!(!out.exists());
-    assert!(matches!(decompose(&request, &out, 1, 1 << 20, &hooks), Err(Error::Memory { .. })));
+    assert!(matches!(decompose(&request, &out, &options(1, 1 << 20), &hooks), Err(Error::Memory { .. })));
 }
 
 #[test]
@@ -144,7 +148,7 @@ fn progress_adds_up() {
     let folder = tempfile::tempdir().unwrap();
     let request = request(folder.path(), &terms(5, 4, &[2, 3], 1), &json!({"kind": "joint_rows"}));
     let hooks = Hooks::default();
-    let report = decompose(&request, &folder.path().join("out.safetensors"), 3, 1 << 30, &hooks).unwrap();
+    let report = decompose(&request, &folder.path().join("out.safetensors"), &options(3, 1 << 30), &hooks).unwrap();
     let now = hooks.progress();
     assert_eq!((now.tensors_done, now.tensors_total), (1, 1));
     assert_eq!((now.bytes_done, now.bytes_total), (5 * 9 * 4, 5 * 9 * 4));
@@ -157,6 +161,6 @@ fn no_modules_make_an_empty_file() {
     let mut request = request(folder.path(), &terms(5, 4, &[2], 1), &json!({"kind": "sum"}));
     request.modules.clear();
     let out = folder.path().join("out.safetensors");
-    assert!(decompose(&request, &out, 3, 1 << 30, &Hooks::default()).unwrap().modules.is_empty());
+    assert!(decompose(&request, &out, &options(3, 1 << 30), &Hooks::default()).unwrap().modules.is_empty());
     assert!(read_header(&out).unwrap().tensors.is_empty());
 }

@@ -8,17 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::{Budget, DEFAULT_MEMORY};
 use super::hooks::Hooks;
+use super::inputs::Inputs;
 use super::modules;
-use super::truncate::factors_file::FactorsFile;
-use super::work::{RunFactors, Sources, Work, compile};
-use super::{Options, Read, give_back_free_memory};
+use super::work::Work;
+use super::{Options, give_back_free_memory};
 use crate::dtype::Dtype;
 use crate::error::{Error, Result};
 use crate::kernels::level::Level;
+use crate::linalg::Tolerance;
 use crate::methods::operation::{Buffers, Tiling};
 use crate::plan::{Job, Plan};
-use crate::source::{Bytes, InputFile, ReadMode, open_all};
-use crate::truncated::joint::{Joint, Route, Tolerance, Updates, Wanted, joint, workspace};
+use crate::truncated::joint::{Joint, Route, Updates, Wanted, joint, workspace};
+use crate::writer::FactorsFile;
 
 const WITHOUT_KNOTS: &str = "merge without KnOTS";
 
@@ -91,6 +92,7 @@ fn sides(job: &Job, by_rows: bool) -> (u64, u64) {
 impl Request {
     fn check(&self, plan: &Plan) -> Result<()> {
         plan.check()?;
+        self.tolerance.check()?;
         for module in &self.modules {
             let jobs = module.jobs.iter().map(|&job| plan.jobs.get(job)).collect::<Option<Vec<_>>>();
             let alike = |jobs: &[&Job]| {
@@ -114,12 +116,12 @@ impl Request {
         };
         let largest = self.modules.iter().max_by_key(|module| needs(module));
         let each = largest.map_or(0, needs);
-        let mut threads =
-            options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, Into::into));
-        threads = threads.clamp(1, self.modules.len().max(1));
+        let mut threads = options.threads().clamp(1, self.modules.len().max(1));
         loop {
             let held = threads as u64 * each;
             match Budget::new(plan, memory.saturating_sub(held), threads, options.tile) {
+                // It may have settled for fewer, and then less is held.
+                Ok(budget) if budget.threads < threads => threads = budget.threads,
                 Ok(budget) => {
                     let spare = memory.saturating_sub(held + budget.peak_bytes) / threads as u64;
                     return Ok(Cut { threads, peak_bytes: held + budget.peak_bytes, budget, each: each + spare });
@@ -147,24 +149,21 @@ impl Request {
 pub fn joint_plan(plan: &Plan, request: &Request, out: &Path, options: &Options, hooks: &Hooks) -> Result<Report> {
     let began = Instant::now();
     let cut = request.cut(plan, options)?;
-    let mode = if options.read == Read::Mmap { ReadMode::Mmap } else { ReadMode::Pread };
-    let files = open_all(&plan.files, mode)?;
-    plan.check_ranges(&files.iter().map(InputFile::data_bytes).collect::<Vec<_>>())?;
-    let factors = RunFactors::new(cut.budget.factor_bytes);
-    let sources = Sources { files: files.iter().map(|file| file as &dyn Bytes).collect(), factors: &factors };
-    let works = compile(&plan.jobs, &sources, cut.budget.settings(Level::detect(), plan.seed))?;
+    let inputs = Inputs::open(plan, &cut.budget, options.read_mode())?;
+    let works = inputs.compile(plan, cut.budget.settings(Level::detect(), plan.seed))?;
     if works.iter().any(|work| !work.operation.measures().is_empty() || work.operation.tiling() != Tiling::Flat) {
         return Err(Error::plan("an update is made in one pass"));
     }
     // Every update is read twice.
-    let bytes_read = 2 * works.iter().map(|work| work.elements * work.bytes_in).sum::<u64>();
-    hooks.set_totals(bytes_read, request.modules.len());
+    let stored = 2 * works.iter().map(|work| work.elements * work.bytes_in).sum::<u64>();
+    let bytes_read = stored + 2 * works.iter().map(|work| work.factor_bytes).sum::<u64>();
+    hooks.set_totals(stored, request.modules.len());
     let tensors = request.modules.iter().map(|module| module.jobs.len() + 1).sum();
     let file = FactorsFile::create(out, tensors)?;
     let run = Run { plan, request, works: &works, file: &file, hooks, cut };
     let modules = run.all()?;
     let bytes_written = file.finish()?;
-    files.iter().try_for_each(InputFile::require_unchanged)?;
+    inputs.require_unchanged()?;
     let Cut { threads, peak_bytes, .. } = cut;
     Ok(Report { modules, bytes_read, bytes_written, seconds: began.elapsed().as_secs_f64(), threads, peak_bytes })
 }
@@ -217,7 +216,7 @@ impl Run<'_, '_> {
         let (rows, columns) = (matrix.nrows(), matrix.ncols());
         let mut data = vec![0.0; rows * columns];
         MatMut::from_row_major_slice_mut(&mut data, rows, columns).copy_from(matrix);
-        self.file.add(name, [rows as u64, columns as u64], &data)
+        self.file.add(name, Dtype::F32, [rows as u64, columns as u64], &data).map(|_| ())
     }
 }
 
