@@ -150,22 +150,24 @@ def test_through_another_document(name, tmp_path):
         np.testing.assert_allclose(found[tensor], wanted, rtol=1e-10, atol=1e-12, err_msg=tensor)
 
 
-def test_carried_in_other_types(tmp_path, capfd):
+@pytest.mark.parametrize(("dtype", "code"), [("float32", 0), ("float16", 2)])
+def test_carried_in_other_types(dtype, code, tmp_path, capfd):
+    """The models were made in float32, which float16 rounds."""
     chosen = MERGED["factors"][0]
     base = base_of(chosen, tmp_path / "base")
     one, other = (make_resized(chosen, base, tmp_path / str(seed), seed).adapter for seed in (0, 1))
     rounded = {
-        key: value.astype(np.float32 if "base_layer" in key else value.dtype)
+        key: value.astype(dtype if "base_layer" in key else value.dtype)
         for key, value in read_file(other / FILE).items()
     }
     save_file(rounded, other / FILE)
     report = merge([one, other], tmp_path / "out")
-    assert (
-        f"{EMBEDDINGS}, which was not trained, is F64 in {one} and F32 in {other}: that of {one}"
-        in " ".join(report.notes)
-    )
+    short = {"float32": "F32", "float16": "F16"}[dtype]
+    note = f"{EMBEDDINGS}, which was not trained, is F64 in {one} and {short} in {other}: that of {one}"
+    assert note in " ".join(report.notes)
     capfd.readouterr()
-    assert main(["adapters", "apply", str(base), str(one), str(other), "-o", str(tmp_path / "applied")]) == 2
+    applied = tmp_path / "applied"
+    assert main(["adapters", "apply", str(base), str(one), str(other), "-o", str(applied)]) == code
     error = capfd.readouterr().err
-    assert "one is F32, the other F64" in error
+    assert (f"one is {short}, the other F64" in error) == (code == 2)
     assert "different bases" not in error

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from carrick.checkpoints import find
-from carrick.plan.same_bytes import same_bytes
+from carrick.plan.same_bytes import same_bytes, same_values
 from oracles.files import write_model
 
 if TYPE_CHECKING:
@@ -59,3 +60,37 @@ def test_what_is_not_written_yet_is_not_known(tmp_path: Path) -> None:
     tensor = one.tensors["w"]
     (tmp_path / "one" / "model.safetensors").rename(tmp_path / "gone")
     assert same_bytes(one, tensor, one, tensor) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ([1.5, np.nan, np.inf], [1.5, np.nan, np.inf], True),
+        ([1.5, 2.0], [1.5, 2.001], False),
+        ([1.5, np.nan], [1.5, 2.0], False),
+        ([1.5, np.inf], [1.5, -np.inf], False),
+        ([1.5], [[1.5]], False),
+        ([], [], True),
+    ],
+)
+def test_numbers_of_other_types(one: list[float], other: list[float], same: bool, tmp_path: Path) -> None:
+    first, second = (
+        find(str(write_model(tmp_path / name, {"a.norm": np.ones(3, "f4"), "w": values})), None)
+        for name, values in (
+            ("one", np.array(one, ml_dtypes.bfloat16)),
+            ("other", np.array(other, np.float32)),
+        )
+    )
+    tensors = first.tensors["w"], second.tensors["w"]
+    assert same_values(first, tensors[0], second, tensors[1]) is same
+    assert same_values(second, tensors[1], first, tensors[0]) is same
+    (tmp_path / "one" / "model.safetensors").rename(tmp_path / "gone")
+    assert same_values(first, tensors[0], second, tensors[1]) is (
+        None if np.shape(one) == np.shape(other) else False
+    )
+
+
+def test_integers_of_other_types_differ(tmp_path: Path) -> None:
+    one = find(str(write_model(tmp_path / "one", {"a": np.ones(2, "i4"), "b": np.ones(2, "i8")})), None)
+    assert same_values(one, one.tensors["a"], one, one.tensors["b"]) is False
+    assert same_values(one, one.tensors["a"], one, one.tensors["a"]) is True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from carrick.adapters.keys import base_name, orientations
 from carrick.errors import PlanError
 from carrick.plan.adapted import AdaptedTensor, Rows, Update
-from carrick.plan.replacing import RESIZES, TRAINED_ON, Replacing
+from carrick.plan.replacing import BRINGS, RESIZES, TRAINED_ON, Replacing
 from carrick.plan.vocabulary import RESIZE_FIRST, UNKNOWN_ROWS, Resized, resizes
 from carrick.suggestions import nearest
 
@@ -35,7 +35,7 @@ class Adaptation:
     adapted : the tensors that are more than stored, by name
     resized : rows of the vocabulary before and after, where an adapter was trained with a resized one
     notes : what a user should know
-    brought : untrained tensors of a resized vocabulary, and the adapter that each is taken from
+    brought : untrained tensors by name and whether they are resized, and the first adapter that holds them
     """
 
     origin: Checkpoint
@@ -45,7 +45,7 @@ class Adaptation:
     adapted: dict[str, AdaptedTensor] = field(default_factory=dict)
     resized: Resized | None = None
     notes: list[str] = field(default_factory=list)
-    brought: dict[str, tuple[Adapter, StoredTensor]] = field(default_factory=dict)
+    brought: dict[tuple[str, bool], tuple[Adapter, StoredTensor]] = field(default_factory=dict)
     _changed: dict[str, list[tuple[Adapter, str]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -80,12 +80,14 @@ class Adaptation:
     def take(self, name: str, adapter: Adapter, how: str) -> None:
         """Note how an adapter changes a tensor: several may add, several may replace rows, all else is one's alone.
 
-        What one brings with a resized vocabulary is the base of those after it.
+        What one brings as it was before its training is the base of those after it.
         """
         changed = self._changed.setdefault(name, [])
+        brings = {RESIZES, BRINGS}
         for before, kind in changed:
-            if before is not adapter and kind != RESIZES and not (kind == how and how in {_ADDS, _ROWS}):
-                if how == RESIZES:
+            alike = kind == how and how in {_ADDS, _ROWS}
+            if before is not adapter and not alike and (kind not in brings or how in brings):
+                if how in brings and kind not in brings:
                     raise PlanError(
                         f"tensor {name!r}: {before.ref} {kind}, and {adapter.ref} {how}; name {adapter.ref} before "
                         f"{before.ref}"

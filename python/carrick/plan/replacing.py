@@ -9,7 +9,7 @@ from carrick.adapters.keys import find_name
 from carrick.checkpoints.element_types import is_float
 from carrick.errors import PlanError
 from carrick.plan.adapted import AdaptedTensor
-from carrick.plan.same_bytes import same_bytes
+from carrick.plan.same_bytes import same_bytes, same_values
 from carrick.plan.tied import VOCABULARY_HEAD
 from carrick.plan.vocabulary import RESIZE_FIRST, Resized, is_over_vocabulary, left_behind, resizes
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from carrick.plan.adaptation import Adaptation
 
 REPLACES, RESIZES = "replaces it", "brings it with a resized vocabulary"
+BRINGS = "brings it as it was before its training"
 TRAINED_ON = "use the base that the adapter was trained on"
 NAMED = 3
 
@@ -93,10 +94,10 @@ class Replacing:
                 key = self.adapter.keys[wanted]
                 if self.follows(wanted.rpartition(".")[0]):
                     continue
-                if self._is_tied_copy(wanted, tensor) if name is None else self._is_the_same(name, tensor):
-                    continue
-                if name is not None and self._is_carried_resized(name, wanted, tensor):
+                if name is not None and wanted in self.adapter.carried:
                     self._bring(name, key, tensor)
+                    continue
+                if self._is_tied_copy(wanted, tensor) if name is None else self._is_the_same(name, tensor):
                     continue
                 self.model.take(name or wanted, self.adapter, REPLACES)
                 if name is not None:
@@ -127,7 +128,7 @@ class Replacing:
             )
 
     def _is_the_same(self, name: str, tensor: StoredTensor) -> bool:
-        """Whether a tensor is a copy of the base's: PEFT saves embeddings that LoRA is put on as they were."""
+        """Whether a tensor is a copy of the base's."""
         origin = self.model.origin
         stored = origin.tensors[name]
         return tensor.shape == stored.shape and bool(
@@ -162,10 +163,6 @@ class Replacing:
                 key, f"is {tensor.dtype}, and {name!r} in {self.file(name)} is {stored.dtype}; {TRAINED_ON}"
             )
 
-    def _is_carried_resized(self, name: str, wanted: str, tensor: StoredTensor) -> bool:
-        """Whether PEFT stored a tensor untrained, because it was resized before the training."""
-        return wanted in self.adapter.carried and tensor.shape != self.model.origin.tensors[name].shape
-
     def _is_tied_copy(self, wanted: str, tensor: StoredTensor) -> bool:
         """Whether a head that the base ties and does not store is a copy of the adapter's own embeddings."""
         adapter, (path, _, _) = self.adapter, wanted.rpartition(".")
@@ -180,23 +177,45 @@ class Replacing:
         return any(same_bytes(adapter.checkpoint, tensor, adapter.checkpoint, other) for _, other in others)
 
     def _bring(self, name: str, key: str, tensor: StoredTensor) -> None:
-        """Put a resized tensor that was not trained in the base's place, whatever the weight: ΔW comes on top of it."""
-        first = self.model.brought.setdefault(name, (self.adapter, tensor))
-        if first[0] is self.adapter:
-            self.model.take(name, self.adapter, RESIZES)
-            self._resize(name, key, tensor, untrained=True)
-            self._check_type(name, key, tensor)
-            self.model.tensors[name] = self.own(tensor)
-        elif same_bytes(self.adapter.checkpoint, tensor, first[0].checkpoint, first[1]) is False:
-            types = (tensor.dtype, first[1].dtype)
-            why = "the two were trained on different bases, and what both give is not defined"
-            if types[0] != types[1]:
-                why = f"one is {types[0]}, the other {types[1]}"
-            raise self.refuse(
-                key,
-                f"is not what {first[0].ref} has of a resized {name!r}: {why}; leave one of the adapters out, or "
-                f"{RESIZE_FIRST}",
+        """Put a tensor that was not trained in the base's place where it differs, whatever the weight.
+
+        PEFT saves embeddings that LoRA is put on as they were, in the type of the training; ΔW comes on top of them.
+        """
+        model, stored = self.model, self.model.origin.tensors[name]
+        resized = tensor.shape != stored.shape
+        first = model.brought.setdefault((name, resized), (self.adapter, tensor))
+        if first[0] is not self.adapter:
+            self._check_brought(
+                key, tensor, *first, f"of {'a resized' if resized else 'an untrained'} {name!r}"
             )
+            return
+        same = not resized and same_values(self.adapter.checkpoint, tensor, model.origin, stored)
+        if same:
+            return
+        model.take(name, self.adapter, RESIZES if resized else BRINGS)
+        if resized:
+            self._resize(name, key, tensor, untrained=True)
+        elif same is False:
+            model.notes.append(
+                f"{self.adapter.ref}: holds {name} as it was before its training, which is not what "
+                f"{model.origin.ref} has: the adapter's is taken."
+            )
+        self._check_type(name, key, tensor)
+        model.tensors[name] = self.own(tensor)
+
+    def _check_brought(
+        self, key: str, tensor: StoredTensor, first: Adapter, other: StoredTensor, what: str
+    ) -> None:
+        """Refuse a tensor that was not trained and is not what an adapter before has of it."""
+        if same_values(self.adapter.checkpoint, tensor, first.checkpoint, other) is not False:
+            return
+        why = "the two were trained on different bases, and what both give is not defined"
+        if tensor.dtype != other.dtype:
+            why = f"one is {tensor.dtype}, the other {other.dtype}"
+        remedy = f", or {RESIZE_FIRST}" if "resized" in what else ""
+        raise self.refuse(
+            key, f"is not what {first.ref} has {what}: {why}; leave one of the adapters out{remedy}"
+        )
 
     def _resize(self, name: str, key: str, tensor: StoredTensor, *, untrained: bool = False) -> None:
         """Note the vocabulary of a tensor that is larger or smaller than the base's; refuse any other shape."""

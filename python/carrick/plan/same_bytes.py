@@ -1,9 +1,13 @@
-"""Whether two stored tensors are the same, byte for byte; read in small pieces."""
+"""Whether two stored tensors are the same, byte for byte or as numbers; read in small pieces."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from carrick import _core
+from carrick.checkpoints.element_types import is_float
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,6 +57,22 @@ def same_bytes(
             if not piece or piece != other_file.read(end - begin):
                 return False
     return True
+
+
+def same_values(
+    checkpoint: Checkpoint, tensor: StoredTensor, other_checkpoint: Checkpoint, other: StoredTensor
+) -> bool | None:
+    """Compare a tensor's numbers with another one's, of whatever floating-point type; else as `same_bytes`."""
+    if tensor.dtype == other.dtype or not (is_float(tensor.dtype) and is_float(other.dtype)):
+        return same_bytes(checkpoint, tensor, other_checkpoint, other)
+    if tensor.shape != other.shape:
+        return False
+    paths = (checkpoint.files[tensor.file].path, other_checkpoint.files[other.file].path)
+    if not all(Path(path).exists() for path in paths):
+        return None
+    places = (paths[0], tensor.begin, tensor.dtype, paths[1], other.begin, other.dtype)
+    found = json.loads(_core.compare(*places, tensor.elements))
+    return bool(found["max_abs"] == 0 == found["nan"])  # an infinite distance is null in JSON
 
 
 def _all(size: int) -> Iterable[tuple[int, int]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from carrick import _core
 from carrick.adapters.extracting.naming import HEADS, named_as, task_of, tied_head
 from carrick.adapters.patterns import Patterns
 from carrick.checkpoints import is_float, locate
 from carrick.errors import ConfigError, PlanError
+from carrick.plan.same_bytes import same_values
 from carrick.plan.tied import VOCABULARY_HEAD, word_embeddings
 from carrick.suggestions import nearest
 
@@ -198,10 +197,7 @@ class _Sorting:
             )
 
     def _differs(self, name: str) -> bool:
-        a, b = self.base.tensors[name], self.tuned.tensors[name]
-        files = self.base.file_of(name), self.tuned.file_of(name)
-        found = json.loads(_core.compare(files[0], a.begin, a.dtype, files[1], b.begin, b.dtype, b.elements))
-        return not found["equal_bytes"] if a.dtype == b.dtype else bool(found["max_abs"] or found["nan"])
+        return not same_values(self.base, self.base.tensors[name], self.tuned, self.tuned.tensors[name])
 
     def _refuse_parents(self, held: set[str]) -> None:
         """Refuse parameters of a module that has modules within: PEFT would store all of it."""
