@@ -96,13 +96,17 @@ def test_merged_with_the_base(name, pair, tmp_path):
         np.testing.assert_allclose(got[key], want, atol=1e-12, err_msg=key)
 
 
-def test_merged_with_the_base_scaled_and_normalised(pair, tmp_path):
+@pytest.mark.parametrize("method", ["cat", "linear"])
+def test_merged_with_the_base_scaled_and_normalised(method, pair, tmp_path):
     made, base, folders = pair("saved")
     options = {"weights": [3.0, 1.0], "modules_to_save": "merge", "base": base}
-    merge(folders, tmp_path / "out", parameters={"lambda": 0.5, "normalize": True}, **options)
+    scales = {"lambda": 0.5, "normalize": True} if method == "cat" else {"normalize": True}
+    report = merge(folders, tmp_path / "out", method=method, parameters=scales, **options)
+    assert not any("configuration and tokenizer only" in note for note in report.notes)
     alone = [applied(read_adapter(folder), made[0].base)["lm_head.weight"] for folder in folders]
     head = made[0].base["lm_head.weight"]
-    want = head + 0.5 * (0.75 * (alone[0] - head) + 0.25 * (alone[1] - head))
+    scale = scales.get("lambda", 1.0)
+    want = head + scale * (0.75 * (alone[0] - head) + 0.25 * (alone[1] - head))
     np.testing.assert_allclose(
         merged_weights(CASES["saved"], tmp_path / "out")["lm_head.weight"], want, atol=1e-12
     )

@@ -100,7 +100,8 @@ def for_adapters(method: Method) -> Method:
         elif parameter.name == "kept_count" and method.name == "magnitude_prune":
             change = {"default": "floor"}  # PEFT's, as that of the variant which `ties` has for adapters
         parameters.append(replace(parameter, **change))
-    base = "optional" if method.base == "required" else method.base
+    # The base of `linear` holds the modules that adapters save whole.
+    base = "optional" if method.base == "required" or method.name == "linear" else method.base
     return replace(method, parameters=tuple(parameters), base=base)
 
 

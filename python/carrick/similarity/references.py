@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from carrick.adapters.in_memory import StateDict
 
+
 def read_models(
     models: Sequence[str | Path | StateDict], stack: ExitStack, *, download: bool = False
 ) -> list[ModelRef | AdapterRef]:
