@@ -149,6 +149,12 @@ class Replacing:
         self._check_type(name, key, tensor)
         if self.weight == 1.0:
             self.model.tensors[name] = self.own(tensor)
+        elif not is_float(tensor.dtype):
+            raise self.refuse(
+                key,
+                f"is {tensor.dtype} and not the same as in {self.model.origin.ref}: the weight {self.weight:g} leaves "
+                "no integers of the difference; give the adapter the weight 1",
+            )
         else:
             blocks = self.tensor(name).blocks
             blocks[0] = (blocks[0][0], 1.0 - self.weight)
@@ -156,9 +162,9 @@ class Replacing:
 
     def _check_type(self, name: str, key: str, tensor: StoredTensor) -> None:
         stored = self.model.tensors[name]
-        if is_float(tensor.dtype) != is_float(stored.dtype) or not (
-            is_float(tensor.dtype) or (self.weight == 1.0 and tensor.dtype == stored.dtype)
-        ):
+        if is_float(tensor.dtype) and is_float(stored.dtype):
+            return
+        if tensor.dtype != stored.dtype:
             raise self.refuse(
                 key, f"is {tensor.dtype}, and {name!r} in {self.file(name)} is {stored.dtype}; {TRAINED_ON}"
             )

@@ -14,11 +14,12 @@ from carrick.adapters.merging.task import task_of_saved
 from carrick.adapters.merging.tokens import holders_of, merge_rows, refuse_beside, refuse_tied_head, union_of
 from carrick.adapters.merging.tying import with_heads
 from carrick.adapters.write import bias_name, plain_name, tokens_name
-from carrick.checkpoints import find
+from carrick.checkpoints import find, is_float
 from carrick.config.model_ref import ModelRef
 from carrick.errors import PlanError
 from carrick.plan.description import Block, Description, Place
 from carrick.plan.job import CAST, Input, Job
+from carrick.plan.same_bytes import same_bytes
 from carrick.plan.tied import tied_embeddings
 from carrick.plan.vocabulary import RESIZE_FIRST, resizes
 from carrick.suggestions import nearest
@@ -261,7 +262,8 @@ class _Sum:
     def _tensor(self, name: str) -> None:
         holder = next(adapter for adapter in self.lineup.adapters if name in _trained(adapter))
         stored = self._of_base(name, _trained(holder)[name].shape, f"which {holder.ref} saves whole")
-        inputs = [Input(Place(self.first_file + stored.file, stored.begin, stored.dtype), base=True)]
+        place = Place(self.first_file + stored.file, stored.begin, stored.dtype)
+        inputs = [Input(place, base=True)]
         weights = self._weights(name)
         for index, adapter in enumerate(self.lineup.adapters):
             tensor = _trained(adapter).get(name)
@@ -272,10 +274,27 @@ class _Sum:
                         self.lineup.place(index, tensor), index=index, parameters={"weight": weights[index]}
                     )
                 )
+        key = plain_name(name, self.written)
+        if not all(is_float(one.dtype) for one in inputs):
+            self._check_equal(name, stored)
+            self.outputs.add_copy(key, stored.shape, place)
+            return
         dtype = self.outputs.type_of(inputs[1].dtype)
         options: dict[str, Value] = {"normalize": False, "lambda": 1.0}
-        key = plain_name(name, self.written)
         self.outputs.jobs.append(Job(key, stored.shape, dtype, "task_arithmetic", options, inputs))
+
+    def _check_equal(self, name: str, stored: StoredTensor) -> None:
+        """Raise where one has other integers than the base: weights leave none of a difference."""
+        holders = [adapter for adapter in self.lineup.adapters if name in _trained(adapter)]
+        for adapter in holders:
+            own = _trained(adapter)[name]
+            if same_bytes(adapter.checkpoint, own, self.base, stored) is False:
+                dtype = next(one for one in (own.dtype, stored.dtype) if not is_float(one))
+                raise PlanError(
+                    f"{adapter.ref}: {name} is not the same as in {self.base.ref}, and {dtype} is not merged, only "
+                    "copied where all are equal; keep one adapter's with --modules-to-save "
+                    f"{' or '.join(holder.ref for holder in holders)}"
+                )
 
     def _of_base(self, name: str, shape: tuple[int, ...], held: str) -> StoredTensor:
         """Find what the base has for a tensor: a head that it ties and does not store is its embeddings."""

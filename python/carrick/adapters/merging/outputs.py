@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from carrick.checkpoints.element_types import is_float
 from carrick.plan.description import Block, Description, Factor, Product
 from carrick.plan.job import CAST, COPY, Input, Job
 
@@ -61,8 +62,8 @@ class Outputs:
         self.jobs.append(Job(name, entry.b_shape(rank), self.type_of(entry.dtype), method, options, inputs))
 
     def add_copy(self, name: str, shape: tuple[int, ...], place: Place) -> None:
-        """Add a stored tensor as it is, but for its type."""
-        dtype = self.type_of(place.dtype)
+        """Add a stored tensor as it is, but for its floating-point type."""
+        dtype = self.type_of(place.dtype) if is_float(place.dtype) else place.dtype
         method = COPY if dtype == place.dtype else CAST
         self.jobs.append(Job(name, shape, dtype, method, {}, [Input(place)]))
 
