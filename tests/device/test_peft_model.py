@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -238,10 +239,18 @@ class Nested(torch.nn.Module):
 
 
 @pytest.mark.parametrize(
-    "targets", [r"proj", r"proj|inner\.proj", r"proj|other\.inner\.proj", r"inner\.proj|other\.inner\.proj"]
+    "targets",
+    [
+        r"proj",
+        r"proj|inner\.proj",
+        r"proj|other\.inner\.proj",
+        r"inner\.proj|other\.inner\.proj",
+        r"proj|inner\.proj|other\.inner\.proj",
+    ],
 )
 @pytest.mark.parametrize("special", [r"^proj", r"^inner\.proj", r"^other\.inner\.proj"])
-def test_paths_that_end_in_others_get_their_own_rank(targets: str, special: str) -> None:
+def test_paths_that_end_in_others_get_their_own_rank(targets: str, special: str, tmp_path: Path) -> None:
+    """In a file too, where PEFT puts the patterns in an order of its own."""
     torch.manual_seed(1)
     pattern = {special: 3} if special[1:] in targets.split("|") else {}
     config = peft.LoraConfig(r=2, target_modules=targets, rank_pattern=pattern)
@@ -253,6 +262,11 @@ def test_paths_that_end_in_others_get_their_own_rank(targets: str, special: str)
     assert sorted(found) == sorted(layers)
     for path, layer in layers.items():
         assert layer.r["merged"] == sum(layer.r[name] for name in ("en", "de")) == found[path].rank
+    model.save_pretrained(tmp_path, selected_adapters=["merged"])
+    loaded = merged_deltas(peft.PeftModel.from_pretrained(Nested(), tmp_path / "merged"), "default")
+    want = merged_deltas(model, "merged")
+    assert loaded.keys() == want.keys()
+    assert all(np.array_equal(loaded[path], matrix) for path, matrix in want.items())
 
 
 def test_a_module_that_merges_to_zero_keeps_one_zero_rank() -> None:

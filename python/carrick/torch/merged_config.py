@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
+from carrick.adapters.patterns import exact
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -45,10 +47,7 @@ def merged_config(like: Any, ranks: Mapping[str, int], names: Sequence[str]) -> 
         All modules of the model.
     """
     usual = Counter(ranks.values()).most_common(1)[0][0]
-    # PEFT takes the first key that matches the end of a path: a longer path must come before its own ending.
-    others = sorted((path for path in ranks if ranks[path] != usual), key=len, reverse=True)
-    shadowed = _endings(ranks, [path for path in ranks if path not in others], others)
-    pattern = {re.escape(path): ranks[path] for path in sorted([*others, *shadowed], key=len, reverse=True)}
+    pattern = {key: ranks[path] for path, key in exact(ranks).items() if ranks[path] != usual}
     known = {field.name for field in fields(like)}
     changes = {key: value for key, value in _PLAIN.items() if key in known}
     return replace(
@@ -60,12 +59,6 @@ def merged_config(like: Any, ranks: Mapping[str, int], names: Sequence[str]) -> 
         alpha_pattern=dict(pattern),
         target_modules=_targets(list(ranks), names),
     )
-
-
-def _endings(ranks: Mapping[str, int], usual: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Modules of the usual rank whose paths end in one of another rank."""
-    endings = tuple("." + path for path in others)
-    return [path for path in usual if endings and path.endswith(endings) and path in ranks]
 
 
 def _targets(paths: list[str], names: Sequence[str]) -> list[str] | str:
