@@ -7,11 +7,12 @@ import json
 import pytest
 
 from adapters.loading import updates_of
-from adapters.merging import Q, distance, knots_oracle, lora, merged, oracle, result
+from adapters.merging import FILE, Q, distance, knots_oracle, lora, merged, oracle, result
 from adapters.zoo import CASES, make, torch
 from carrick.adapters import merge
 from carrick.cli import main
 from carrick.errors import CarrickError
+from oracles.files import read_file, write_file
 
 DEVICES = [
     "torch:cpu",
@@ -65,6 +66,29 @@ def test_kinds(name, device, tmp_path):
         )
     core, other = (updates_of(tmp_path / f"out{number}") for number in range(2))
     assert distance(other, core) <= 2e-6
+
+
+def sharded(adapter, folder):
+    """A of every module in the first shard, B in the second."""
+    whole = adapter.write(folder) / FILE
+    tensors = read_file(whole)
+    whole.unlink()
+    weight_map = {}
+    for number, letter in ((1, "A"), (2, "B")):
+        name = f"adapter_model-{number:05d}-of-00002.safetensors"
+        shard = {key: tensor for key, tensor in tensors.items() if f"lora_{letter}" in key}
+        write_file(folder / name, shard)
+        weight_map |= dict.fromkeys(shard, name)
+    (folder / f"{FILE}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_factors_in_different_shards(device, three, tmp_path):
+    folders = [sharded(one, tmp_path / str(i)) for i, one in enumerate(three)]
+    merge(folders, tmp_path / "out", method="knots_ties", density=0.4, device=device)
+    want = result(merged(three, method="knots_ties", density=0.4))
+    assert distance(updates_of(tmp_path / "out"), want) <= 2e-6
 
 
 def test_the_report_and_the_file_are_those_of_the_core(three, tmp_path):

@@ -106,15 +106,17 @@ def test_factors_in_files(tmp_path: Path) -> None:
             assert term is not None
             stored = torch_term(term)
             tensors |= {f"{path}.A": stored.a, f"{path}.B": stored.b}
-            places[path].append(Place(file, f"{path}.A", f"{path}.B", term.scale))
+            places[path].append(Place((file, f"{path}.A"), (file, f"{path}.B"), term.scale))
         save_file(tensors, file)
     modules = [stored_module(path, where) for path, where in places.items()]
     assert [m.ranks for m in modules] == [m.ranks for m in modules_of(model)]
     want = merge(model, "knots_ties", density=0.3)
     for merged in merge_on_device(modules, read_options("knots_ties", 3, density=0.3)):
         assert relative_error(dense(merged), dense(want[merged.path])) == 0
+    nothing = (str(tmp_path / "0.safetensors"), "nothing")
     with pytest.raises(CarrickError, match=r"0\.safetensors: nothing"):
-        stored_module("q", [Place(str(tmp_path / "0.safetensors"), "nothing", "nothing")])
-    (tmp_path / "broken.safetensors").write_bytes(b"no header")
+        stored_module("q", [Place(nothing, nothing)])
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"no header")
     with pytest.raises(CarrickError, match=r"broken\.safetensors: not a safetensors file"):
-        stored_module("q", [Place(str(tmp_path / "broken.safetensors"), "a", "b")])
+        stored_module("q", [Place((str(broken), "a"), (str(broken), "b"))])

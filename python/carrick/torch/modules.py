@@ -130,11 +130,10 @@ def refuse_special(terms: Sequence[Term | None], path: str) -> None:
 
 
 class Place(NamedTuple):
-    """Where a term lies: the names of its factors in a safetensors file."""
+    """Where a term lies: for each of its factors a safetensors file and the name in it."""
 
-    file: str
-    a: str
-    b: str
+    a: tuple[str, str]
+    b: tuple[str, str]
     scale: float = 1.0
 
 
@@ -172,7 +171,7 @@ def stored_module(
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = str(Path(folder, "adapter_model.safetensors"))
     ...     save_file({"a": torch.ones(2, 5), "b": torch.ones(3, 2)}, file)
-    ...     module = stored_module("q_proj", [Place(file, "a", "b", scale=2.0), None])
+    ...     module = stored_module("q_proj", [Place((file, "a"), (file, "b"), scale=2.0), None])
     ...     [term.scale for term in module.load(torch.device("cpu")) if term is not None]
     [2.0]
     >>> module.out_features, module.in_features, module.ranks
@@ -180,26 +179,26 @@ def stored_module(
     """
     handles: dict[str, Any] = dict(files or {})
     for place in places:
-        if place is not None and place.file not in handles:
-            handles[place.file] = _open(place.file)
+        for file, _name in () if place is None else (place.a, place.b):
+            if file not in handles:
+                handles[file] = _open(file)
 
-    def shape(place: Place, name: str) -> tuple[int, ...]:
+    def shape(file: str, name: str) -> tuple[int, ...]:
         try:
-            return _flat(handles[place.file].get_slice(name).get_shape())
+            return _flat(handles[file].get_slice(name).get_shape())
         except safetensors.SafetensorError as error:
-            raise CarrickError(f"{place.file}: {name}: {error}") from error
+            raise CarrickError(f"{file}: {name}: {error}") from error
 
-    shapes = [None if place is None else (shape(place, place.a), shape(place, place.b)) for place in places]
+    shapes = [None if place is None else (shape(*place.a), shape(*place.b)) for place in places]
     outer, inner, ranks = _shape(path, shapes)
 
     def load(device: torch.device) -> list[Term | None]:
-        def read(place: Place, name: str) -> torch.Tensor:
-            tensor: torch.Tensor = handles[place.file].get_tensor(name)
+        def read(file: str, name: str) -> torch.Tensor:
+            tensor: torch.Tensor = handles[file].get_tensor(name)
             return tensor.reshape(_flat(tensor.shape)).to(device)
 
         return [
-            None if place is None else Term(read(place, place.a), read(place, place.b), place.scale)
-            for place in places
+            None if place is None else Term(read(*place.a), read(*place.b), place.scale) for place in places
         ]
 
     return Module(path, outer, inner, ranks, load, **fields)

@@ -44,10 +44,10 @@ def merge_on_torch(lineup: AdapterLineup, recipe: Recipe, outputs: Outputs, engi
     for entry in lineup.entries:
         places: list[Any] = [None] * len(adapters)
         for term in entry.terms:
-            checkpoint = adapters[term.index].checkpoint
-            names = (term.module.a_name, term.module.b_name)
-            stored = Stored(checkpoint.file_of(names[0]), *names, scale=term.module.scale)
-            places[term.index] = stored
+            module, file_of = term.module, adapters[term.index].checkpoint.file_of
+            places[term.index] = Stored(
+                (file_of(module.a_name), module.a_name), (file_of(module.b_name), module.b_name), module.scale
+            )
         weights = tuple(recipe.of(entry).weights)
         a_name, b_name = entry.names
         modules.append(stored_module(entry.path, places, weights=weights, a_name=a_name, b_name=b_name))
