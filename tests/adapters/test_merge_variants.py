@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-import carrick
 from adapters.loading import updates_of
 from adapters.merging import distance, lora, merged, merged_by_document, result
 from adapters.zoo import torch
+from carrick import methods
 from carrick.cli import main
 from carrick.torch import Module, Term, merge_on_device, read_options
 
@@ -66,6 +66,6 @@ def test_the_variant_of_dare_ties_is_a_sum(one):
 
 @pytest.mark.parametrize("method", ["ties", "dare_ties", "knots_ties", "knots_dare_ties"])
 def test_a_device_has_the_variants_of_the_table(method):
-    for variant in carrick.methods.get(method).variants:
+    for variant in methods.get(method).variants:
         options = read_options(method, 2, density=0.5, rank=4, variant=variant.name)
         assert {name: getattr(options, name) for name, _ in variant.options} == dict(variant.options)
