@@ -71,6 +71,21 @@ def test_variants(variant, three, tmp_path):
         assert got[name].tobytes() == other[name].tobytes()
 
 
+@pytest.mark.parametrize(("given", "factor"), [({}, 1), ({"normalize": False}, 2)], ids=str)
+@pytest.mark.parametrize("by_name", [True, False])
+def test_one_adapter_twice_by_the_variant_of_mergekit(by_name, given, factor, three, tmp_path):
+    """It is a mean, as everywhere, unless something else is said."""
+    base, adapters, folders = three
+    asked = {"variant": "mergekit"} if by_name else {"parameters": {"variant": "mergekit"}}
+    asked["parameters"] = {**asked.get("parameters", {}), **given}
+    again = adapters[0].write(tmp_path / "again")
+    merge_into_base(base, [folders[0], again], tmp_path / "out", method="ties", density=1, **asked)
+    got = read_model(tmp_path / "out")
+    for path, update in adapters[0].updates().items():
+        name = f"{path}.weight"
+        np.testing.assert_allclose(got[name], base_tensors()[name] + factor * update, rtol=1e-6, atol=2e-6)
+
+
 def test_the_adapter_of_full_rank_is_the_same_update(three, tmp_path):
     """Two ways to one result: a checkpoint, and an adapter of a rank that cuts nothing, folded into the base."""
     from carrick.adapters import apply, merge  # noqa: PLC0415

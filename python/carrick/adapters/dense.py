@@ -114,13 +114,17 @@ def merge_into_base(
         hint = nearest(method, _ON_BASE) or f"; the methods for --dense are {', '.join(_ON_BASE)}"
         raise ConfigError(f"`{method}` is not a merge method of updates on a base{hint}")
     row = methods.load()[method]
-    if variant is None and "variant" not in (parameters or {}):
+    given = dict(parameters or {})
+    if variant is None and "variant" not in given:
         variant = default_variant(row)
     elif not row.variants:
         raise ConfigError(f"`{method}` has no variants; leave the variant out")
     defaults: dict[str, Any] = {"normalize": False}
     if method == "magnitude_prune":
         defaults["kept_count"] = "floor"  # as for the other methods on updates
+    reading = row.variant(str(variant or given.get("variant")))
+    # What a variant says itself comes before what holds for adapters, and what is written before both.
+    given = defaults | dict(reading.options if reading else ()) | given
     refs, own = split_weights([str(adapter) for adapter in adapters], weights)
     config = document_of(
         list(map(str, refs)),
@@ -128,7 +132,7 @@ def merge_into_base(
         weights=[1.0] * len(refs) if own is None else own,
         density=density,
         variant=variant,
-        parameters={**defaults, **(parameters or {})},
+        parameters=given,
         top={"base_model": str(base), "dtype": dtype, "seed": seed},
     )
     for entry, ref in zip(config["models"], refs, strict=True):
