@@ -128,5 +128,8 @@ def loads(folder: Path) -> bool:
     """Whether a loader of models would find all its weights here."""
     index = folder / "model.safetensors.index.json"
     single = {"weight_map": {"": "model.safetensors"}}
-    named = json.loads(index.read_text()) if index.is_file() else single
+    try:
+        named = json.loads(index.read_text()) if index.is_file() else single
+    except json.JSONDecodeError:  # killed while it was written
+        return False
     return all((folder / name).is_file() for name in named["weight_map"].values())
