@@ -113,3 +113,12 @@ def test_a_training_that_ended_before_a_kill_counts_as_resumed() -> None:
     finished["train-comb-0"] = Finished(done.name, done.folder, done.result, 0.1, 0.1)
     recipe: Any = chosen_recipe(find("languages"), None, seeds=[0])
     assert efficiency(recipe, finished)["quotients"]["cpu"]["update"] is None
+
+
+@pytest.mark.parametrize(
+    ("equal", "says"),
+    [([], "not tested"), ([True, True], "by construction"), ([True, False], "does not repeat")],
+)
+def test_what_density_1_makes_equal_confirms_nothing(equal: list[bool], says: str) -> None:
+    pairs = [{"rows": ["best", "comb"], "equal": equal}] if equal else []
+    assert found_by._same(found(same_adapters=pairs)).verdict == says

@@ -206,6 +206,26 @@ def test_a_placeholder_of_no_input_is_an_error(tmp_path: Path) -> None:
         train(running)
 
 
+@pytest.mark.parametrize(
+    ("search", "took"),
+    [(None, (10.0, 1.0)), ({"device_seconds": 120.0, "cost": 12.0, "best": 3}, (120.0, 12.0))],
+)
+def test_a_grid_took_what_all_of_its_points_took(
+    search: Any, took: tuple[float, ...], tmp_path: Path
+) -> None:
+    record = {
+        "steps": 5,
+        "device_seconds": 10.0,
+        "cost": 1.0,
+        **({} if search is None else {"search": search}),
+    }
+    (tmp_path / language_models.MODEL).mkdir()
+    (tmp_path / language_models.MODEL / "training.json").write_text(json.dumps(record))
+    result = train(Running("x", {"recipe": {}, "device": "cpu"}, {}, {}, tmp_path))
+    assert (result["device_seconds"], result["cost"]) == took
+    assert result["steps"] == 5
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlm", "xlt"])
 def test_the_whole_study_runs_on_tiny_models(name: str, tmp_path: Path) -> None:

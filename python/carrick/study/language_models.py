@@ -27,7 +27,11 @@ def train(running: Running) -> dict[str, Any]:
             placed(running.params["recipe"], running), out, device=running.params["device"], progress=False
         )
     record = json.loads((out / "training.json").read_text(encoding="utf-8"))
-    return {key: record[key] for key in _KEPT if key in record}
+    kept = {key: record[key] for key in _KEPT if key in record}
+    # Of a grid, what all of its points took: the record's own numbers are those of the point that was kept.
+    return kept | {
+        key: value for key, value in (record.get("search") or {}).items() if key in {"device_seconds", "cost"}
+    }
 
 
 def score(running: Running) -> dict[str, Any]:
