@@ -135,6 +135,18 @@ def test_listed_examples():
     assert listed_examples("") == []
 
 
+def test_bold_headings_and_rules_are_no_examples():
+    quotes = ["an hour late", "no news", "very kind"]
+    listed = "**Delays**\n- an hour late\n* no news\n---\n**Staff:**\n\n– very kind\n* * *\n"
+    assert listed_examples(listed) == quotes
+    assert listed_examples("**Delays** and\n1. an hour late\n2) no news\n___\n・very kind") == quotes
+    found = aggregated_hallucination_rate([listed_examples(listed)], [quotes])
+    assert (found.examples, found.exact, found.normalised) == (3, 0.0, 0.0)
+    # Without any bullet the lines are examples, whatever stands in front of them.
+    assert listed_examples("__Delays__:\n-an hour late\n***\n•no news\n\nvery kind") == quotes
+    assert listed_examples("-") == listed_examples("**Delays**") == []
+
+
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
     pytest.importorskip("bert_score")

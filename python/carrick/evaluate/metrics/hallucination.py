@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,11 @@ from carrick.evaluate.metrics.tokens import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_SPACED_BULLETS = "-*•–"  # without white space behind them they open bold text, a rule or a negative number
+_BULLETS = "·・"
+_RULE = re.compile(r"([-*_=–—])(\s*\1){2,}")
+_BOLD = re.compile(r"(\*\*[^*]+\*\*|__[^_]+__):?")
 
 
 @dataclass(frozen=True)
@@ -103,23 +109,26 @@ def listed_examples(answer: str) -> list[str]:
     r"""Take the examples out of a generated list: one a line, behind a bullet or a number, quotes dropped.
 
     Lines without a bullet or a number (headings, say) are no examples; an answer without any bullet is read
-    line by line.
+    line by line. Lines that are wholly bold, which are headings as well, and rules (``---``) never are examples.
 
     Examples
     --------
-    >>> listed_examples('Delays:\n- "an hour late"\n2. “no news”\n')
+    >>> listed_examples('**Delays**\n- "an hour late"\n2. “no news”\n')
     ['an hour late', 'no news']
-    >>> listed_examples("an hour late\nno news")
+    >>> listed_examples("an hour late\n---\nno news")
     ['an hour late', 'no news']
     """
     lines = [line.strip() for line in answer.splitlines() if line.strip()]
+    lines = [line for line in lines if not _RULE.fullmatch(line) and not _BOLD.fullmatch(line)]
     bare = [_behind_bullet(line) for line in lines]
-    found = [text for text in bare if text is not None] if any(bare) else lines
+    # A bullet without its space makes no list, but it is not quoted from the input either.
+    unlisted = (line.lstrip(_SPACED_BULLETS) for line in lines)
+    found = [text for text in bare if text is not None] if any(bare) else unlisted
     return [text for text in (each.strip().strip("\"'“”„«»「」『』").strip() for each in found) if text]
 
 
 def _behind_bullet(line: str) -> str | None:
-    if line[0] in "-*•·–・":
+    if line[0] in _BULLETS or (line[0] in _SPACED_BULLETS and line[1:2].isspace()):
         return line[1:].strip()
     number, mark, rest = line.partition(".") if "." in line[:4] else line.partition(")")
     return rest.strip() if mark and number.strip().isdigit() else None
