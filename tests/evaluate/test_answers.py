@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from carrick.evaluate.metrics.answers import PHRASES, label, last_number, number, stated_number
+from carrick.evaluate.tasks import mmlu_prox
 
 
 @pytest.mark.parametrize(
@@ -114,3 +117,63 @@ def test_label():
     assert label("positively", labels) is None
     assert label("", labels) is None
     assert label("ポジティブです", ["ネガティブ", "ポジティブ"]) == 1
+
+
+@pytest.mark.parametrize("language", mmlu_prox.LANGUAGES)
+def test_letters_of_mmlu_prox(language):
+    """In the words of every language, where the harness's own expression finds the same or nothing."""
+    lm_eval = pytest.importorskip("lm_eval.tasks")
+    template = f"mmlu_prox/{language}/_{language}_template_yaml"
+    text = (Path(lm_eval.__file__).parent / template).read_text("utf-8")
+    theirs = re.search("regex_pattern: '(.*)'", text)[1]
+    phrase = mmlu_prox.words(language)[5]
+    for letter in mmlu_prox.LETTERS:
+        for said in (f"({letter})", letter):
+            answer = f"1 + 1 = 2. {phrase.replace('({})', said)}"
+            for end in ("", ".", "。", "।", "\n", ". Q: ?", "**"):
+                assert mmlu_prox.stated_letter(answer + end, language) == letter
+                assert re.findall(theirs, answer + end)[0] == letter
+    for said, letter in {
+        "(b)": "B", "**B**": "B", "**(B)**": "B", "（B）": "B", "( B )": "B",
+        "b": None, "a": None, "beta": None, "Beta": None, "Bétise": None, "B\u0323": None, "B12": None, "K": None,
+    }.items():  # fmt: skip
+        assert mmlu_prox.stated_letter(phrase.replace("({})", said), language) == letter
+    tight = phrase.replace(" ({})", "B").replace("({})", "B").replace("B ", "B")
+    assert mmlu_prox.stated_letter(tight, language) == "B"
+    assert mmlu_prox.stated_letter(phrase.upper().format("C"), language) == "C"
+    twice = f"{phrase.format('C')} {phrase.format('D')}"
+    assert mmlu_prox.stated_letter(twice, language) == re.findall(theirs, twice)[0] == "C"
+    assert mmlu_prox.stated_letter(f"{phrase.replace('({})', 'e')} {phrase.format('D')}", language) == "D"
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "letter"),
+    [
+        ("en", "The answer is a prime number, so the answer is (C).", "C"),
+        ("en", "The answer is (c), I think.", "C"),
+        ("en", "The answer is I.", "I"),
+        ("en", "The answer is I", "I"),
+        ("en", "The answer is I because both hold.", "I"),
+        ("en", "The answer is I think 12, so the answer is (C).", "C"),
+        ("en", "The answer is C because of B. The answer is B.", "C"),
+        ("en", "The answer is e-mail.", None),
+        ("en", "The answer is E-mail.", None),
+        ("pt", "A resposta é a letra C.", None),
+        ("pt", "A resposta é a letra C. A resposta é (C).", "C"),
+        ("fr", "La réponse est D'Alembert. La réponse est (B).", "B"),
+        ("de", "Die Antwort ist bekannt: Die Antwort ist B", "B"),
+        ("hu", "a válasz B", "B"),
+        ("hu", "Mi a válasz\nA megoldás: a válasz (B)", "B"),
+        ("ja", "答えはAです。", "A"),
+        ("ja", "答えは **A** です。", "A"),
+        ("zh", "答案是A。", "A"),
+        ("zh", "答案是A因为", "A"),
+        ("ko", "따라서 답은 A입니다.", "A"),
+        ("th", "คำตอบคือA", "A"),
+        ("hi", "उत्तर है A।", "A"),
+        ("ru", "ответ - C, так как", "C"),
+    ],
+)
+def test_a_word_is_no_letter(language, answer, letter):
+    pytest.importorskip("lm_eval")
+    assert mmlu_prox.stated_letter(answer, language) == letter

@@ -111,11 +111,27 @@ FAMILY = Family(
 splits = FAMILY.splits
 
 
+# What makes a letter the beginning of a word: letters and digits of Latin script, marks on them, d'une, e-mail. Those
+# of other scripts follow without a space (답은 A입니다), so that \b would miss them.
+_WORD = r"[-'’]?[0-9A-Za-zÀ-ɏ\u0300-\u036fḀ-ỿ]"
+_BRACKETED = r"[(（]\s*(?P<bracketed>[A-Ja-j])\s*[)）]"
+# "The answer is I think (B)" states I as a last resort alone.
+_BARE = (rf"[(（]?(?P<bare>{letters})(?!{_WORD})[)）]?" for letters in (r"(?!I\s+[a-z])[A-J]", "[A-J]"))
+_AROUND = r"[ \t\u00a0\u3000*]*"  # a new line is a new sentence
+_LETTER = tuple(rf"{_AROUND}(?:{_BRACKETED}|{bare}){_AROUND}" for bare in _BARE)
+
+
 def stated_letter(answer: str, language: str) -> str | None:
-    """Return the letter behind the language's "the answer is", the first time it is said, or None."""
-    phrase = re.escape(words(language)[5]).replace(re.escape("({})"), r"\(?([A-J])\b\)?")
-    found = re.search(phrase, answer, re.IGNORECASE)
-    return found[1].upper() if found else None
+    """Return the letter behind the language's "the answer is", the first time it is said, or None.
+
+    The case of the words does not matter. The letter is a capital, as in the harness, or stands in brackets.
+    """
+    before, after = (re.escape(part.strip()) for part in words(language)[5].split("({})"))
+    for letter in _LETTER:
+        found = re.search(f"(?i:{before}){letter}(?i:{after})", answer)
+        if found:
+            return (found["bracketed"] or found["bare"]).upper()
+    return None
 
 
 def score(doc: Row, results: list[str]) -> dict[str, float]:
