@@ -148,6 +148,49 @@ def test_shots_of_choices(data):
     assert "D: answer 3\nAnswer: B\n\nP: Passage 0." in lm.prompts[0]
 
 
+def exam(names, folder):
+    """Write files of Global-MMLU whose questions say which file they are of."""
+    for name in names:
+        found = [
+            {"question": f"{name} {n}", "answer": "ABCD"[n], **{f"option_{c}": c for c in "abcd"}}
+            for n in range(3)
+        ]
+        rows.lines(folder / "global_mmlu" / f"{name}.jsonl", found)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "shown"),
+    [
+        (["de_dev", "de_test"], "de_test", "de_dev"),
+        (["dev_de", "test_de"], "test_de", "dev_de"),
+        (["global_mmlu_dev_de", "global_mmlu_test_de"], "global_mmlu_test_de", "global_mmlu_dev_de"),
+        (["de", "de_dev"], "de", "de_dev"),
+        (["de", "de_test", "de_dev"], "de", "de_dev"),
+        (["de_dev", "de_full"], "de_full", "de_dev"),
+        (["de"], "de", None),
+        (["de_dev"], "de_dev", None),
+        (["de_dev", "dev_de"], "de_dev", None),
+    ],
+)
+def test_dev_rows_of_global_mmlu_are_shots(tmp_path, names, asked, shown):
+    data = exam(names, tmp_path)
+    lm = Rigged(choose=lambda doc: doc["gold"])
+    report = evaluate(lm, tasks=["global_mmlu"], data=data, languages=["de"], device="cpu", shots=1)
+    assert [prompt.split("\n\n")[1].partition("\n")[0] for prompt in lm.prompts] == [
+        f"{asked} {n}" for n in range(3)
+    ]
+    first = [prompt.partition("\n")[0] for prompt in lm.prompts]
+    if shown is None:  # test rows, but never the asked one, and a note says so
+        assert first == [f"{asked} {n}" for n in (1, 0, 0)]
+        assert any("are the first test rows but the one that is asked" in text for text in report.notes)
+    else:
+        assert first == [f"{shown} 0"] * 3
+        assert report.notes == ()
+    plain = evaluate(lm, tasks=["global_mmlu"], data=data, languages=["de"], device="cpu")
+    assert plain.notes == ()
+
+
 def test_mmlu_prox(data):
     answers = {"A": "Pensemos. La respuesta es (A).", "B": "la respuesta es B", "C": "no lo sé"}
     lm = Rigged(write=lambda doc: answers[doc["answer"]])

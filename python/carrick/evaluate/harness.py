@@ -96,7 +96,7 @@ def run(lm: Any, task: Prepared, settings: Settings) -> tuple[TaskResult, list[s
     config = dict(task.config)
     splits = {name: Dataset.from_list(rows) for name, rows in task.rows.items() if rows}
     config["custom_dataset"] = lambda **_: splits
-    notes = _fit_length(config, lm, settings.max_new_tokens)
+    notes = _shots_that_are_asked(config) + _fit_length(config, lm, settings.max_new_tokens)
     with quiet():
         # Not simple_evaluate, which lists the installed packages by a subprocess each time (0.8 s). Nothing is
         # random: shots are the first rows, answers are greedy.
@@ -121,6 +121,16 @@ def run(lm: Any, task: Prepared, settings: Settings) -> tuple[TaskResult, list[s
         samples=tuple(_record(sample) for sample in samples),
     )
     return result, notes
+
+
+def _shots_that_are_asked(config: dict[str, Any]) -> list[str]:
+    """Say that worked examples are test rows, whose answers the model sees before other test rows."""
+    if config["fewshot_split"] != config["test_split"]:
+        return []
+    return [
+        f"{config['task']}: the worked examples ({config['num_fewshot']}) are the first test rows but the one that is "
+        "asked, for there are no other rows; they are scored as well"
+    ]
 
 
 def _fit_length(config: dict[str, Any], lm: Any, max_new_tokens: int | None) -> list[str]:

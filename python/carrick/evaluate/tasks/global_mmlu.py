@@ -24,19 +24,35 @@ def _row(row: Row) -> Row:
     return {"question": row["question"].strip(), **answers, "gold": gold, "subject": row.get("subject", "")}
 
 
-def _file(folder: Path, code: str) -> Path:
+def _files(folder: Path, code: str) -> list[Path]:
+    """Files of a language: the one that is asked first (its plain name, or one of test rows), those of dev last."""
     patterns = (f"{code}.json*", f"*_{code}.json*", f"{code}_*.json*")
-    found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    return found[0] if found else folder / f"{code}.jsonl"
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    return sorted(
+        found, key=lambda path: (path.stem != code, not _of(path, "test"), _of(path, "dev"), path.name)
+    )
+
+
+def _of(path: Path, split: str) -> bool:
+    return split in path.stem.split("_")
+
+
+def _file(folder: Path, code: str) -> Path:
+    return next(iter(_files(folder, code)), folder / f"{code}.jsonl")
 
 
 def _read(path: Path, folder: Path, language: str) -> Splits:
-    del folder, language
+    # Where there are rows of dev alone, they are what is asked.
+    dev = [] if _of(path, "dev") else [each for each in _files(folder, language) if _of(each, "dev")]
+    return {"test": _rows(path), "shots": _rows(dev[0]) if dev else []}
+
+
+def _rows(path: Path) -> list[Row]:
     rows = located_lines(path, ["answer"], _TEXTS)
     for where, each in rows:
         if each["answer"] not in tuple("ABCD"):
             raise where.error(f"the answer is {each['answer']!r}, not A, B, C or D")
-    return {"test": [_row(each) for _, each in rows]}
+    return [_row(each) for _, each in rows]
 
 
 def _fetch(dataset: str, config: str, language: str) -> Splits:
