@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,40 @@ def llama(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory):
+    """A random BERT of two layers that knows eight words."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("encoder")
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "bad",
+        "so",
+        "great",
+        "awful",
+        "fine",
+        "lovely",
+        "toll",
+        "mies",
+    ]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+    )
+    torch.manual_seed(0)
+    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
 def adapter(folder, modules, rank, seed):
     """Write a PEFT adapter; `modules` maps paths of modules to (out, in)."""
     from safetensors.numpy import save_file  # noqa: PLC0415
@@ -108,3 +143,13 @@ def adapters(llama):
         adapter(root / "mathematics", modules, 4, 2),
         adapter(root / "other", wrong, 2, 3),
     )
+
+
+def with_nan(folder, name, to):
+    """Copy a model, one of its weights no number."""
+    weights = pytest.importorskip("safetensors.torch")
+    shutil.copytree(folder, to)
+    found = weights.load_file(folder / "model.safetensors")
+    found[name][1] = float("nan")
+    weights.save_file(found, to / "model.safetensors", {"format": "pt"})
+    return to

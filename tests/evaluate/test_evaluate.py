@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 import carrick
-from carrick.classifier.head import Head
 from carrick.evaluate import evaluate, read_report
 from carrick.evaluate.model import find_subject, load_causal
 
-from .conftest import adapter
+from .conftest import with_nan
 from .rigged import Rigged
 
 pytest.importorskip("lm_eval")
@@ -150,74 +149,6 @@ def test_prompts_that_are_cut_are_counted(llama, data, task, language):
         assert all(f"of {count} of {len(needed)} rows" in text for text in found)
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("encoder")
-    words = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        "bad",
-        "so",
-        "great",
-        "awful",
-        "fine",
-        "lovely",
-        "toll",
-        "mies",
-    ]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=16).save_pretrained(folder)
-    config = transformers.BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-    )
-    torch.manual_seed(0)
-    transformers.BertModel(config, add_pooling_layer=False).save_pretrained(folder)
-    return folder
-
-
-def test_a_classifier_with_a_head_and_adapters(encoder, data, tmp_path):
-    from carrick.classifier.predict import predict  # noqa: PLC0415
-
-    random = np.random.default_rng(0)
-    # The head's classes stand in another order than the task's.
-    names = ("positive", "negative", "neutral")
-    head = Head(random.normal(size=(3, 16)).astype("f4"), np.zeros(3, "f4"), names, "tiny")
-    head.save(tmp_path / "head")
-    modules = {f"encoder.layer.{n}.attention.self.query": (16, 16) for n in range(2)}
-    one = adapter(tmp_path / "one", modules, 2, 1)
-    two = adapter(tmp_path / "two", modules, 2, 2)
-    report = evaluate(
-        encoder, [one, f"{two}:0.5"], tasks=["sentiment"], data=data, head=tmp_path / "head", device="cpu"
-    )
-    texts = {"en": ["bad", "so so", "great", "awful", "fine", "lovely"]}
-    found = predict(str(encoder), head, texts["en"], adapter=[(one, 1.0), (two, 0.5)])
-    answered = [names[place] for place in found.argmax(axis=1)]
-    right = ["negative", "neutral", "positive"] * 2
-    result = next(each for each in report.results if each.language == "en")
-    assert result.scores["accuracy"].value == np.mean([a == b for a, b in zip(right, answered, strict=True)])
-    sklearn = pytest.importorskip("sklearn.metrics")
-    expected = sklearn.f1_score(right, answered, average="macro", labels=names, zero_division=0)
-    assert result.score.value == pytest.approx(expected)
-    assert [each.language for each in report.results] == ["de", "en"]
-
-
-def test_a_fitted_head_is_the_same_when_it_is_read_again(encoder, tmp_path):
-    """Coefficients of scikit-learn lie column by column in memory, a file row by row."""
-    from carrick.classifier.head import fit_head, load_head  # noqa: PLC0415
-
-    texts, labels = ["bad", "so", "great", "awful", "fine", "lovely"] * 2, [0, 1, 2] * 4
-    made = fit_head(encoder, texts, labels, tmp_path / "head", names=("negative", "neutral", "positive"))
-    read = load_head(tmp_path / "head")
-    assert np.array_equal(read.weight, made.weight)
-    assert np.array_equal(read.bias, made.bias)
-
-
 def test_bertscore_beside_rouge(llama, encoder, data):
     report = evaluate(
         llama, tasks=["summarisation"], data=data, languages=["en"], max_new_tokens=8, device="cpu",
@@ -252,16 +183,6 @@ def test_a_malformed_config(llama, data, tmp_path, value):
         evaluate(tmp_path / "llama", tasks=["xcopa"], data=data, device="cpu")
 
 
-def with_nan(folder, name, to):
-    """Copy a model, one of its weights no number."""
-    weights = pytest.importorskip("safetensors.torch")
-    shutil.copytree(folder, to)
-    found = weights.load_file(folder / "model.safetensors")
-    found[name][1] = float("nan")
-    weights.save_file(found, to / "model.safetensors", {"format": "pt"})
-    return to
-
-
 def test_a_model_of_nan_answers_nothing_and_says_so(llama, data, tmp_path):
     """By argmax the first choice would be right by chance: NaN is the greatest to it."""
     model = with_nan(llama, "model.norm.weight", tmp_path / "nan")
@@ -282,25 +203,6 @@ def test_a_model_of_nan_answers_nothing_and_says_so(llama, data, tmp_path):
     assert read_report(tmp_path / "out").notes == report.notes
     sound = evaluate(llama, tasks=["xcopa"], data=data, device="cpu")
     assert not any("NaN" in text for text in sound.notes)
-
-
-def test_a_classifier_of_nan(encoder, data, tmp_path):
-    model = with_nan(encoder, "embeddings.LayerNorm.weight", tmp_path / "nan")
-    names = ("negative", "neutral", "positive")
-    Head(np.ones((3, 16), "f4"), np.zeros(3, "f4"), names, "tiny").save(tmp_path / "head")
-    report = evaluate(
-        model, tasks=["sentiment"], languages=["en"], data=data, head=tmp_path / "head", device="cpu"
-    )
-    (note,) = [text for text in report.notes if "NaN" in text]
-    assert note.startswith("sentiment_en: for 6 of 6 rows")
-    assert report.results[0].scores["accuracy"].value == 0.0
-
-
-def test_a_head_of_another_width(encoder, data, tmp_path):
-    names = ("negative", "neutral", "positive")
-    Head(np.ones((3, 24), "f4"), np.zeros(3, "f4"), names, "tiny").save(tmp_path / "head")
-    with pytest.raises(carrick.ConfigError, match="a head over 24 features; the base gives 16"):
-        evaluate(encoder, tasks=["sentiment"], data=data, head=tmp_path / "head", device="cpu")
 
 
 def test_no_more_tokens_than_there_are_positions(llama, data, tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from carrick.errors import ConfigError
 from carrick.loading import naming_config
+from carrick.positions import learnt_positions, most_tokens
 from carrick.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -49,6 +50,26 @@ def check_config(folder: Path, named: str) -> Any:
         first = str(error).split("\n", maxsplit=1)[0]
         raise ConfigError(f"{named} is that of no encoder: {first}") from None
     return config
+
+
+def tokens_kept(folder: Path, wanted: int | None, tokenizer: Any) -> int:
+    """Return how many tokens of a text an encoder is given; no weight is read.
+
+    Parameters
+    ----------
+    folder
+        Of the encoder.
+    wanted
+        So many, or as many as it has positions for; None for its own maximum.
+    tokenizer
+        Its tokenizer.
+    """
+    import torch  # noqa: PLC0415
+    from transformers import AutoConfig, AutoModel  # noqa: PLC0415
+
+    with quiet_libraries(), torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.from_pretrained(folder), **encoder_options(folder))
+    return most_tokens(model, tokenizer) if wanted is None else min(wanted, learnt_positions(model) or wanted)
 
 
 def encoder_options(folder: Path) -> dict[str, Any]:

@@ -36,12 +36,15 @@ class Head:
         Names of the classes; a label that is a number is a place in this list.
     base
         What the features were taken from, as it was named.
+    max_length
+        Tokens that were kept of each text it was fitted on; None where that is not known.
     """
 
     weight: NDArray[np.float32]
     bias: NDArray[np.float32]
     labels: tuple[str, ...]
     base: str
+    max_length: int | None = None
 
     def index(self, label: str | int) -> int:
         """Return the class of a label.
@@ -87,6 +90,7 @@ class Head:
             "labels": list(self.labels),
             "base": self.base,
             "pooling": "mean",
+            **({} if self.max_length is None else {"max_length": self.max_length}),
         }
         (folder / DESCRIPTION).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
         return folder
@@ -114,13 +118,16 @@ def load_head(folder: str | Path) -> Head:
         tensors = load_file(place / WEIGHTS)
         weight, bias = tensors["weight"], tensors["bias"]
         labels = tuple(str(label) for label in described["labels"])
+        length = described.get("max_length")  # heads of earlier versions have none
+        length = None if length is None else int(length)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise ConfigError(f"{place} holds no readable head: {type(error).__name__} {error}") from None
     if weight.shape[:1] != bias.shape or len(labels) != len(bias):
         raise ConfigError(
             f"{place}: weight {weight.shape}, bias {bias.shape} and {len(labels)} labels disagree"
         )
-    return Head(weight.astype(np.float32), bias.astype(np.float32), labels, str(described.get("base", "")))
+    base = str(described.get("base", ""))
+    return Head(weight.astype(np.float32), bias.astype(np.float32), labels, base, length)
 
 
 def check_width(head: Head, base: Path) -> None:
@@ -197,6 +204,6 @@ def fit_head(
     weight, bias = model.coef_.astype(np.float32), model.intercept_.astype(np.float32)
     if len(names) == 2:  # scikit-learn keeps one row of two classes: their difference
         weight, bias = np.stack([-weight[0] / 2, weight[0] / 2]), np.array([-bias[0] / 2, bias[0] / 2])
-    head = Head(weight, bias.astype(np.float32), tuple(names), str(base))
+    head = Head(weight, bias.astype(np.float32), tuple(names), str(base), max_length)
     head.save(out)
     return head

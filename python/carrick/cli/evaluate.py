@@ -59,7 +59,11 @@ def evaluate(  # noqa: PLR0917  (typer reads options from the signature)
     ] = "auto",
     batch_size: Annotated[int, typer.Option(metavar="N", help="Rows computed together.")] = 8,
     max_length: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens that the model sees; default: its own maximum.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Tokens that the model sees; default: its own maximum, with --head those of its training.",
+        ),
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens of an answer; default: the task's.")

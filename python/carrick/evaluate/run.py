@@ -76,7 +76,8 @@ def evaluate(
     shots
         Worked examples before each row; None takes the number in the task's YAML file.
     head
-        Folder of a classification head: `model` is an encoder then, and the task one with classes.
+        Folder of a classification head: `model` is an encoder then, and the task one with classes, without shots,
+        chat templates or generated answers.
     bertscore
         Folder of an encoder that summaries are compared by as well.
     device
@@ -87,7 +88,8 @@ def evaluate(
     batch_size
         Rows computed together.
     max_length
-        Tokens that the model sees at most; None takes what the model says (64 with a head).
+        Tokens that the model sees at most; None takes the model's own maximum, with a head the length that it or
+        an adapter was trained with where that is recorded.
     max_new_tokens
         Tokens of an answer at most; None takes the number in the task's YAML file.
     chat
@@ -112,7 +114,7 @@ def evaluate(
     ------
     ConfigError
         A task, language or device that is not there, a missing file or column, an adapter of another base,
-        more shots than there are, float16 with a head, or results that would be replaced.
+        more shots than there are, what makes no sense with a head, or results that would be replaced.
     CarrickError
         A package of the extra ``evaluate`` is missing.
     """
@@ -124,10 +126,10 @@ def evaluate(
     folder = None if out is None else check_out(out, force=force)
     place = choose_device(device)
     element_type(precision, place)
-    if head is not None:
-        classifier.check_precision(precision)
     source = None if data is None else expanded(data)
     asked = chosen(tasks, source, languages)
+    if head is not None:
+        classifier.check_options(settings, [family for family, _ in asked])
     rows = [(family, language, family.rows(source, language)) for family, language in asked]
     if bertscore is not None:
         _check_bertscore(bertscore, asked, download=download)
