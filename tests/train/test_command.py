@@ -69,6 +69,11 @@ def test_a_grid_is_a_table(place, tmp_path, capsys):
     head = next(number for number, line in enumerate(lines) if "learning rate" in line)
     assert [line.split()[-6 if line.startswith("kept") else 0] for line in lines[head + 1 :]]
     assert sum(line.startswith("kept") for line in lines[head + 1 :]) == 1
+    # At 3,600 an hour a second costs 1: the kept point's cost, and that of all.
+    search = json.loads((tmp_path / "out" / "training.json").read_text())["search"]
+    (grid,) = (line for line in lines if line.startswith("of the grid"))
+    assert grid.endswith(f" s of device time, {search['cost']:,.2f} EUR, all 2 points together")
+    assert any(line.startswith("cost ") for line in lines)
 
 
 def test_a_dry_run(place, tmp_path, capsys):

@@ -7,11 +7,14 @@ import json
 import pytest
 
 import carrick
+from carrick.partial import PartialFolder
 from train.tiny import jsonl, llama, questions, torch
 
 pytest.importorskip("trl")
 fine_tune = pytest.importorskip("carrick.train.fine_tune")
 fitting = pytest.importorskip("carrick.train.fitting")
+run = pytest.importorskip("carrick.train.run")
+resuming = pytest.importorskip("carrick.train.resuming")
 load_file = pytest.importorskip("safetensors.torch").load_file
 
 
@@ -115,6 +118,90 @@ def test_points_of_another_grid_are_other_points(place, tmp_path, monkeypatch):
     report = train(recipe(place, "training_loss", search=grid), tmp_path / "out")
     assert began == [(0.01, 0.0), (0.1, 0.0), (0.05, 0.0)]
     assert [point["learning_rate"] for point in report.record["search"]["points"]] == [0.05, 0.01]
+
+
+class Stopped:
+    """Counts the trainings that begin, and breaks off with the first call of something else."""
+
+    def __init__(self, monkeypatch):
+        self.began = []
+        self.patch = monkeypatch
+
+        def fit(model, job, **options):
+            self.began.append(job.stage)
+            return fitting.fit(model, job, **options)
+
+        monkeypatch.setattr(fine_tune, "fit", fit)
+
+    def at(self, owner, name, content, out):
+        def stop(*_args):
+            raise KilledError
+
+        with self.patch.context() as patch:
+            patch.setattr(owner, name, stop)
+            with pytest.raises(KilledError):
+                train(content, out)
+
+
+@pytest.mark.parametrize("before", [None, {"price": 1.0, "currency": "USD"}])
+def test_a_price_that_comes_later_holds_for_all_points(place, tmp_path, monkeypatch, before):
+    stopped = Stopped(monkeypatch)
+    stopped.at(run, "_write", recipe(place, "training_loss", cost=before), tmp_path / "out")
+    report = train(recipe(place, "training_loss"), tmp_path / "out")
+    assert len(stopped.began) == 4
+    record = report.record
+    assert record["cost"] == pytest.approx(record["device_seconds"] * 3.6 / 3600)
+    assert record["search"]["cost"] == pytest.approx(record["search"]["device_seconds"] * 3.6 / 3600)
+    assert record["currency"] == record["recipe"]["cost"]["currency"] == "EUR"
+    unpriced = train(recipe(place, "training_loss", cost=None), tmp_path / "unpriced").record
+    assert unpriced["cost"] is unpriced["search"]["cost"] is None
+
+
+def test_killed_before_the_record_is_written(place, tmp_path, monkeypatch):
+    """Asked again by the other rule, the other point is the result, and none is trained again."""
+    training = {**recipe(place, "validation")["training"], "snapshots": [2]}
+    stopped = Stopped(monkeypatch)
+    stopped.at(run, "_write", recipe(place, "validation", training=training), tmp_path / "out")
+    report = train(recipe(place, "training_loss", training=training), tmp_path / "out")
+    assert len(stopped.began) == 4
+    straight = train(recipe(place, "training_loss", training=training), tmp_path / "straight")
+    assert report.record["search"]["best"] == straight.record["search"]["best"]
+    for name in (".", "snapshots/step-2"):
+        one, two = tensors(report.out / name), tensors(straight.out / name)
+        assert all(torch.equal(one[key], two[key]) for key in two)
+    files = [
+        sorted(str(path.relative_to(each.out)) for path in each.out.rglob("*")) for each in (report, straight)
+    ]
+    assert files[0] == files[1]
+
+
+def test_a_folder_without_links(place, tmp_path, monkeypatch):
+    linked = train(recipe(place, "validation"), tmp_path / "linked")
+
+    def link(*_args):
+        raise OSError
+
+    monkeypatch.setattr("os.link", link)
+    copied = train(recipe(place, "validation"), tmp_path / "copied")
+    one, two = tensors(linked.out), tensors(copied.out)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_killed_amid_the_deletion_no_point_counts_as_finished(tmp_path, monkeypatch):
+    marks = ["points/0.1-0.0/point.json", "checkpoints/checkpoint-3/clock.json"]
+
+    def stop(*_args):
+        raise KilledError
+
+    with resuming.TrainingFolder(tmp_path / "out") as partial:
+        for mark in marks:
+            (partial.path / mark).parent.mkdir(parents=True)
+            (partial.path / mark).write_text("{}")
+        monkeypatch.setattr(PartialFolder, "_remove_all_but", stop)
+        with pytest.raises(KilledError):
+            partial.prepare_commit(set())
+        assert (partial.path / "points").is_dir()
+        assert not [mark for mark in marks if (partial.path / mark).exists()]
 
 
 def test_the_last_epochs_loss_is_a_mean_over_its_steps(place, tmp_path):

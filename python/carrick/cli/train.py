@@ -89,11 +89,20 @@ def _say(report: TrainReport) -> None:
     )
     if record["cost"] is not None:
         pairs.append(("cost", _money(record["cost"], record["currency"])))
+    if "search" in record:
+        pairs.append(("of the grid", _of_the_grid(record)))
     for line in fields(pairs):
         say(line)
     if "search" in record:
         say()
         _say_search(record["search"])
+
+
+def _of_the_grid(record: dict[str, Any]) -> str:
+    """State what all points took together; the record's own numbers are those of the one that was kept."""
+    search = record["search"]
+    price = "" if search["cost"] is None else f", {_money(search['cost'], record['currency'])}"
+    return f"{_clock(search['device_seconds'])} of device time{price}, all {len(search['points'])} points together"
 
 
 def _say_search(search: dict[str, Any]) -> None:

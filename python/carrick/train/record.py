@@ -11,6 +11,7 @@ from carrick import __version__
 if TYPE_CHECKING:
     from carrick.train.fitting import Fitted
     from carrick.train.job import Job, Outcome
+    from carrick.train.recipe import TrainRecipe
 
 NAME = "training.json"
 FORMAT, VERSION = "carrick-training", 1
@@ -25,7 +26,6 @@ def record(job: Job, outcome: Outcome) -> dict[str, Any]:
     """
     recipe, fitted = job.recipe, outcome.fitted
     device_seconds = fitted.seconds * fitted.device_count
-    price = recipe.cost
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -56,11 +56,19 @@ def record(job: Job, outcome: Outcome) -> dict[str, Any]:
         "device": fitted.device,
         "device_count": fitted.device_count,
         "device_seconds": device_seconds,
-        "cost": None if price is None else cost(device_seconds, price.price),
-        "currency": None if price is None else price.currency,
+        **priced(recipe, device_seconds),
         "versions": {"carrick": __version__, **{name: version(name) for name in _LIBRARIES}},
         **({"details": outcome.method} if outcome.method else {}),
     }
+
+
+def priced(recipe: TrainRecipe, device_seconds: float | None) -> dict[str, Any]:
+    """Return `cost` and `currency` of so much device time; None where the recipe has no price."""
+    price = recipe.cost
+    if price is None:
+        return {"cost": None, "currency": None}
+    amount = None if device_seconds is None else cost(device_seconds, price.price)
+    return {"cost": amount, "currency": price.currency}
 
 
 def cost(device_seconds: float, price: float) -> float:

@@ -8,7 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from carrick.partial import LOCK, PartialFolder
-from carrick.train.checkpoints import newest
+from carrick.train.checkpoints import CLOCK, newest
 from carrick.train.job import CHECKPOINTS
 from carrick.train.search import POINT, POINTS
 
@@ -23,7 +23,7 @@ _IRRELEVANT = ("cost", "search")
 class TrainingFolder(PartialFolder):
     """``OUT.carrick-partial`` of a training: checkpoints and points of a grid outlive what stops a run."""
 
-    own_files = frozenset({KEY, LOCK, CHECKPOINTS})
+    own_files = frozenset({KEY, LOCK, CHECKPOINTS, POINTS})
 
     def claim(self, job: Job, *, resume: bool) -> None:
         """Empty the folder, unless it holds checkpoints of this very training that are to be gone on from."""
@@ -38,6 +38,14 @@ class TrainingFolder(PartialFolder):
                 else:
                     entry.unlink()
         path.write_text(key, encoding="utf-8")
+
+    def prepare_commit(self, names: set[str]) -> None:
+        """Remove all but ``names``."""
+        # First what says that a point or checkpoint is complete: a kill may come before all of it is gone.
+        for pattern in (f"{POINTS}/*/{POINT}", f"{CHECKPOINTS}/*/{CLOCK}"):
+            for mark in self.path.glob(pattern):
+                mark.unlink()
+        super().prepare_commit(names)
 
     def _worth_keeping(self) -> bool:
         checkpoint = any(newest(folder) is not None for folder in self.path.glob(f"**/{CHECKPOINTS}"))

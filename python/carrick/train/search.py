@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carrick.errors import CarrickError
 from carrick.train.job import CHECKPOINTS
 from carrick.train.processes import Processes
+from carrick.train.record import priced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from carrick.train.job import Job
 
@@ -32,7 +34,8 @@ POINT = "point.json"
 def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
     """Train every point of the grid, and leave the best one in the job's folder.
 
-    Points that an interrupted run has finished are not trained again.
+    Points that an interrupted run has finished are not trained again. All of them stay in `points` until the
+    record of the whole is written, so that a run killed meanwhile finds them.
 
     Parameters
     ----------
@@ -58,17 +61,18 @@ def search(job: Job, train: Callable[[Job], Trained]) -> Trained:
         _point(_at(job, *point, f"point {number + 1} of {len(points)}"), _name(*point), train)
         for number, point in enumerate(points)
     ]
-    Processes(job.device).meet()  # the others read the points that are moved below
+    Processes(job.device).meet()  # the others read the points, which are deleted once the record is written
     scores = [score(record, grid.select) for record, _ in trained]
     if not any(math.isfinite(value) for value in scores):
         raise CarrickError("no point of the grid has a finite loss; try smaller learning rates")
     best = min(range(len(points)), key=lambda number: (scores[number], number))
     record, notes = trained[best]
-    for entry in list(_folder(job, _name(*points[best])).glob("*")):
-        if entry.name != POINT:
-            entry.replace(job.folder / entry.name)
-    shutil.rmtree(job.folder / POINTS, ignore_errors=True)
-    return {**record, "search": _account(job, points, [each for each, _ in trained], best)}, notes
+    account = _account(job, points, [each for each, _ in trained], best)
+    if job.work is None:
+        unfinished = shutil.ignore_patterns(POINT, CHECKPOINTS)
+        place = _folder(job, _name(*points[best]))
+        shutil.copytree(place, job.folder, ignore=unfinished, copy_function=_link, dirs_exist_ok=True)
+    return {**record, "search": account}, notes
 
 
 def score(record: dict[str, Any], select: str) -> float:
@@ -107,7 +111,13 @@ def _point(job: Job, name: str, train: Callable[[Job], Trained]) -> Trained:
     finished = place / POINT
     if finished.is_file():
         content = json.loads(finished.read_text("utf-8"))
-        return content["record"], tuple(content["notes"])
+        record = content["record"]
+        # The price changes no weight, and may be another one by now.
+        current = {
+            "recipe": job.recipe.model_dump(exclude_none=True),
+            **priced(job.recipe, record["device_seconds"]),
+        }
+        return {**record, **current}, tuple(content["notes"])
     folder.mkdir(parents=True, exist_ok=True)
     work = None if job.work is None else place / CHECKPOINTS
     record, notes = train(replace(job, folder=folder, work=work))
@@ -123,10 +133,20 @@ def _folder(job: Job, name: str) -> Path:
     return job.folder / POINTS / name
 
 
+def _link(source: str, target: str) -> None:
+    """Give a file a second name: a model is not copied, and stays where it was."""
+    Path(target).unlink(missing_ok=True)  # of a run that was killed, perhaps with another best point
+    try:
+        os.link(source, target)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
 def _account(
     job: Job, points: list[tuple[float, float]], records: list[dict[str, Any]], best: int
 ) -> dict[str, Any]:
     grid = job.recipe.search
+    seconds = sum(record["device_seconds"] for record in records)
     return {
         "select": None if grid is None else grid.select,
         "best": best,
@@ -142,6 +162,6 @@ def _account(
             }
             for (rate, decay), record in zip(points, records, strict=True)
         ],
-        "device_seconds": sum(record["device_seconds"] for record in records),
-        "cost": sum(record["cost"] for record in records) if job.recipe.cost is not None else None,
+        "device_seconds": seconds,
+        "cost": priced(job.recipe, seconds)["cost"],
     }
