@@ -173,7 +173,7 @@ def empty_model(base: Base, task: Task) -> nn.Module:
 
 
 def check_targets(model: nn.Module, adapter: Adapter, base: Base | None = None) -> list[str]:
-    """Return the full names of the modules that the adapter targets.
+    """Return the full names of the modules that the adapter targets: linear layers, and embeddings that are named.
 
     Raises
     ------
@@ -181,19 +181,19 @@ def check_targets(model: nn.Module, adapter: Adapter, base: Base | None = None) 
         A target or a layer that the base has not.
     """
     from torch import nn as _nn  # noqa: PLC0415
+    from transformers.pytorch_utils import Conv1D  # noqa: PLC0415  (GPT-2's linear layers)
 
     name_of_base = "the base" if base is None else base.name
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, _nn.Linear | _nn.Embedding) or type(module).__name__ == "Conv1D"
+        if isinstance(module, _nn.Linear | _nn.Embedding | Conv1D)
     ]
     names = sorted({name.rsplit(".", 1)[-1] for name in linear})
     output = _output_layer(model)
     if adapter.targets == "all-linear":
-        found = [
-            name for name in linear if isinstance(model.get_submodule(name), _nn.Linear) and name != output
-        ]
+        embeddings = {name for name in linear if isinstance(model.get_submodule(name), _nn.Embedding)}
+        found = [name for name in linear if name not in embeddings and name != output]
     elif isinstance(adapter.targets, str):
         try:
             pattern = re.compile(adapter.targets)

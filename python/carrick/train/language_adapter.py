@@ -58,7 +58,7 @@ def run(job: Job) -> Outcome:
     recipe = job.recipe
     task_adapters = find_adapters(recipe.task_adapters, "ta")
     base = load_model(job.base, recipe.task, recipe.training, trains_all=False)
-    config = lora_config(_adapter(job), recipe.task, model=base)  # before other adapters rename its modules
+    config = lora_config(_adapter(job), recipe.task, base)  # before other adapters rename its modules
     model: Any = load_adapters(base, task_adapters)
     model.add_adapter(NAME, config)
     names = [each.name for each in task_adapters]
