@@ -222,6 +222,29 @@ def test_ratios_cut_to_proportions_without_repeating_a_row(files):
     assert len(set(texts(rows))) == 28
 
 
+@pytest.mark.parametrize("chosen", [{"languages": ["en", "fr"]}, {"tasks": ["one"]}])
+def test_a_source_that_is_not_asked_for_takes_no_part_in_the_mix(files, chosen):
+    tasks = {"en": "one", "de": "two", "fr": "one"}
+    sources = [source(files, f"{name}.jsonl", language=name, task=tasks[name], ratio=1) for name in LANGUAGES]
+    rows, _ = read_rows(data(train=sources, **chosen), "classification")
+    assert rows.languages() == {"en": 20, "fr": 20}
+
+
+def test_validation_leaves_nothing_of_a_source_to_mix(files):
+    jsonl(files / "one.jsonl", sentences("it", 1))
+    both = [source(files, "en.jsonl", ratio=1), source(files, "one.jsonl")]
+    content = {"train": both, "validation": {"fraction": 0.6}}
+    with pytest.raises(ConfigError, match=r"one\.jsonl: `data\.validation\.fraction` takes all of its rows"):
+        read_rows(data(**content), "classification")
+    content["train"] = [source(files, "en.jsonl"), source(files, "one.jsonl")]  # nothing is mixed
+    assert len(read_rows(data(**content), "classification")[0]) == 8
+
+
+def test_plain_texts_have_no_chat(files):
+    with pytest.raises(ConfigError, match=r"data\.chat: .*en\.jsonl holds plain texts"):
+        read_rows(data(train=source(files, "en.jsonl"), columns={"text": "text"}, chat=True), "causal")
+
+
 def test_validation_is_a_share_that_does_not_train(files):
     train, validation = read_rows(
         data(train=source(files, "all.jsonl"), validation={"fraction": 0.2}), "classification"

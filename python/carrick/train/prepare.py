@@ -9,7 +9,7 @@ from carrick.classifier.head import Head, check_width, load_head
 from carrick.errors import ConfigError
 from carrick.train.base import find_base
 from carrick.train.job import Job
-from carrick.train.rows import Rows, read_rows
+from carrick.train.rows import Rows, read_rows, refuse_mixture
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,9 @@ def _rows(recipe: TrainRecipe) -> tuple[Rows, Rows | None, dict[str, range]]:
     language, language_validation = read_rows(recipe.sources.language, recipe.task)
     streams = {"task": range(len(task)), "language": range(len(task), len(task) + len(language))}
     kept = [part for part in (task_validation, language_validation) if part is not None]
-    return Rows.join([task, language]), Rows.join(kept) if kept else None, streams
+    rows, validation = Rows.join([task, language]), Rows.join(kept) if kept else None
+    refuse_mixture(rows, validation)
+    return rows, validation, streams
 
 
 def _check_labels(rows: Rows | None, head: Head) -> None:

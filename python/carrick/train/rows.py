@@ -135,14 +135,22 @@ def read_rows(data: Data, task: Task) -> tuple[Rows, Rows | None]:
     """
     train = read_sources(_listed(data.train), data, task, TRAIN)
     validation = None
+    ratios = [source.ratio for source in _listed(data.train)]
     if isinstance(data.validation, Fraction):
-        train, validation = _split(train, data.validation.fraction, data.seed)
+        whole = train
+        train, validation = _split(whole, data.validation.fraction, data.seed)
+        _refuse_emptied(whole, train, ratios)
     elif data.validation is not None:
         validation = read_sources(_listed(data.validation), data, task, "data.validation")
-    _refuse_mixture(train, validation)
+    refuse_mixture(train, validation)
+    if data.chat and task == "causal" and train.examples[0].answer is None:
+        raise ConfigError(
+            f"data.chat: {train.sources[0]['source']} holds plain texts, and a chat template is for prompts with "
+            "answers; leave `chat` out"
+        )
     if data.sample is not None:
         train = _sample(train, data.sample, data.seed)
-    train = _mix(train, [source.ratio for source in _listed(data.train)], data.seed)
+    train = _mix(train, ratios, data.seed)
     return train, validation
 
 
@@ -178,7 +186,7 @@ def read_sources(sources: Sequence[Source], data: Data, task: Task, what: str) -
     return Rows(tuple(chosen), tuple(accounts))
 
 
-def _refuse_mixture(train: Rows, validation: Rows | None) -> None:
+def refuse_mixture(train: Rows, validation: Rows | None) -> None:
     """Refuse plain texts beside prompts with answers: the loss is taken on all of a row, or on its answer."""
     kinds: dict[bool, str] = {}
     for part in (train, validation):
@@ -336,17 +344,30 @@ def _split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     return rows.select(rest), rows.select(sorted(aside))
 
 
+def _refuse_emptied(whole: Rows, rest: Rows, ratios: Sequence[float | None]) -> None:
+    """Refuse a mix of which validation took a whole source: its proportion cannot be had."""
+    lost = {row.source for row in whole.examples} - {row.source for row in rest.examples}
+    if lost and any(ratio is not None for ratio in ratios):
+        raise ConfigError(
+            f"{whole.sources[min(lost)]['source']}: `data.validation.fraction` takes all of its rows, and none is left "
+            "for the `ratio` of sources; lower the fraction, or leave the source out"
+        )
+
+
 def _mix(rows: Rows, ratios: Sequence[float | None], seed: int) -> Rows:
-    """Cut sources down to the ratios asked for; as many rows as there can be without repeating one."""
+    """Cut sources down to the ratios asked for; as many rows as there can be without repeating one.
+
+    A source of which `languages` and `tasks` leave nothing takes no part.
+    """
     if all(ratio is None for ratio in ratios):
         return rows
-    parts = [1.0 if ratio is None else ratio for ratio in ratios]
-    by_source: dict[int, list[int]] = {number: [] for number in range(len(parts))}
+    by_source: dict[int, list[int]] = {}
     for index, row in enumerate(rows.examples):
-        by_source[row.source].append(index)
-    unit = min(len(by_source[number]) / part for number, part in enumerate(parts))
+        by_source.setdefault(row.source, []).append(index)
+    parts = {number: 1.0 if (ratio := ratios[number]) is None else ratio for number in by_source}
+    unit = min(len(indices) / parts[number] for number, indices in by_source.items())
     chosen: list[int] = []
-    for number, part in enumerate(parts):
-        count = max(1, round(unit * part)) if by_source[number] else 0
-        chosen += _choice(by_source[number], count, _generator(seed, "ratio", (number, "")))
+    for number, indices in by_source.items():
+        count = max(1, round(unit * parts[number]))
+        chosen += _choice(indices, count, _generator(seed, "ratio", (number, "")))
     return rows.select(sorted(chosen))
