@@ -66,6 +66,10 @@ def test_defaults():
         ({"partition": {"match": "("}}, "no regular expression"),
         ({"search": {"learning_rate": [1e-4], "select": "validation"}}, "needs `data.validation`"),
         ({"search": {"learning_rate": []}}, "search.learning_rate"),
+        (
+            {"task": "classification", "head": "head", "data__chat": True},
+            "`chat` is for prompts and answers; a classification reads its texts",
+        ),
         ({"cost": {"price": -1}}, "cost.price"),
     ],
 )

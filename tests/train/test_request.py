@@ -211,6 +211,13 @@ def test_a_missing_library(place, tmp_path, monkeypatch):
     assert message == "`carrick train` needs trl, which is not installed: pip install 'carrick[train]'"
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_snapshots_beyond_the_end(place, tmp_path, dry_run):
+    training = {"epochs": 2, "batch_size": 3, "snapshots": [6, 7]}
+    message = refused(causal(place, training=training), tmp_path, dry_run=dry_run)
+    assert message == "training.snapshots names step 7, but the training ends at step 6; name earlier ones"
+
+
 def test_a_dry_run_counts_and_writes_nothing(place, tmp_path):
     content = causal(
         place,

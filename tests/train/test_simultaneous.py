@@ -316,15 +316,66 @@ def test_epochs_are_passes_over_the_larger_source(place, tmp_path):
     planned = train(content, tmp_path / "out", dry_run=True).record
     report = train(content, tmp_path / "out")
     assert (planned["steps"], planned["samples_seen"]) == (16, 64)
+    assert planned["epochs"] == report.record["epochs"]
     # 24 rows of the task in batches of 4 are 6 steps, in turns of 4: 8, and as many for the language.
     assert report.record["steps"] == 16
     assert report.record["details"]["steps"] == {"task": 8, "language": 8}
     assert report.record["epochs"] == pytest.approx(8 * 4 / 24)
 
 
+def test_each_source_gives_half_of_the_tokens(place, tmp_path):
+    """24 rows of 9 tokens and 12 of 3 to 5, in batches of which every other is of the shorter ones."""
+    short = [{"prompt": "w31 ", "completion": f"w32 {'w33 ' * (n % 3)}"} for n in range(12)]
+    (tmp_path / "de.jsonl").write_text("".join(json.dumps(row) + "\n" for row in short))
+    content = recipe(place, adapter=ADAPTER, training={"steps": 12})
+    content["sources"]["language"]["train"]["file"] = str(tmp_path / "de.jsonl")
+    planned = train(content, tmp_path / "out", dry_run=True).record
+    record = train(content, tmp_path / "out").record
+    for found in (planned, record):
+        # 6 steps of 4 rows of each source: every row of the task once, each of the language's twice.
+        assert found["tokens_seen"] == 24 * 9 + 2 * 12 * 4
+        assert found["data"]["train"]["tokens"] == 24 * 9 + 12 * 4
+        assert (found["samples_seen"], found["epochs"]) == (48, 1.0)
+
+
+def test_what_is_kept_has_trained_both_sides_equally_long(place, tmp_path):
+    """Three passes of turns of 4: an evaluation a third of the way would be amid a turn."""
+    content = recipe(place, adapter=ADAPTER, turn=4, training={"save_every": "epoch"})
+    content["sources"]["task"]["validation"] = {"file": str(place / "en.jsonl"), "rows": 3}
+    del content["training"]["steps"]
+    content["training"]["epochs"] = 3
+    record = train(content, tmp_path / "out").record
+    assert record["steps"] == 40
+    assert [step for step, _ in record["validation"]] == [16, 32, 40]
+    assert record["best_step"] in {16, 32, 40}
+
+
+def test_a_grid_by_the_validation_of_a_source(place, tmp_path):
+    content = recipe(place, adapter=ADAPTER, training={"evaluate_every": 4})
+    content["search"] = {"learning_rate": [1e-3, 1e-2], "select": "validation"}
+    with pytest.raises(ConfigError, match=r"`select: validation` needs `sources\.task\.validation`"):
+        train(content, tmp_path / "out")
+    content["sources"]["language"]["validation"] = {"file": str(place / "de.jsonl"), "rows": 3}
+    record = train(content, tmp_path / "out").record
+    losses = [point["validation_loss"] for point in record["search"]["points"]]
+    assert record["search"]["best"] == losses.index(min(losses))
+
+
+def of_two_kinds(content):
+    source = content["sources"]["language"]
+    source["columns"] = {"text": "prompt"}
+
+
+def evaluated_amid_a_turn(content):
+    content["training"]["evaluate_every"] = 6
+    content["sources"]["task"]["validation"] = {"fraction": 0.2}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (of_two_kinds, r"de\.jsonl holds plain texts and .*en\.jsonl prompts with answers"),
+        (evaluated_amid_a_turn, "`evaluate_every` is 6, .* write a multiple of 4, or `keep: last`"),
         (lambda c: c["training"].update(steps=6), "multiple of 4; write `steps: 8`"),
         (lambda c: c["partition"].update(side="task"), "remove it"),
         (lambda c: c.update(adapter={**ADAPTER, "layers": [1, 2]}), "on the side of the language"),

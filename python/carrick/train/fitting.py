@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from carrick.errors import CarrickError, ConfigError
+from carrick.errors import CarrickError
 from carrick.train import causal, checkpoints, classification
 from carrick.train.arguments import training_arguments
 from carrick.train.base import load_tokenizer
@@ -88,12 +88,12 @@ def fit(
     model: nn.Module,
     job: Job,
     *,
+    save: Callable[[nn.Module, Path], None],
     rows: Rows | None = None,
     evaluation_rows: Rows | None = None,
     callbacks: Sequence[Any] = (),
     sampler: Callable[[Any], Any] | None = None,
     optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
-    save: Callable[[nn.Module, Path], None] | None = None,
 ) -> Fitted:
     """Train what requires gradients in the model, resuming from the newest checkpoint in the job's folder.
 
@@ -105,6 +105,8 @@ def fit(
         trains at any time requires gradients now.
     job
         The request. Its `training` block gives the arguments, `folder` holds the checkpoints.
+    save
+        Writes a snapshot of the model to a folder.
     rows, evaluation_rows
         Those of the job, unless they are given.
     callbacks
@@ -115,8 +117,6 @@ def fit(
         each epoch. By default batches of like length, seeded.
     optimizer
         Makes the optimizer of the model; AdamW over what requires gradients by default.
-    save
-        Writes a snapshot of the model to a folder; without it ``training.snapshots`` is refused.
 
     Returns
     -------
@@ -146,7 +146,9 @@ def fit(
     trainer.trainable = frozenset(name for name, each in model.named_parameters() if each.requires_grad)
     trainer.optimizer_maker = optimizer
     trainer.order = _order(sampler, prepared, lengths, training)
-    for callback in _callbacks(trainer.order, callbacks, clock, job, save):
+    snapshots = Snapshots(training.snapshots, job.folder / SNAPSHOTS, save)
+    begins = [EpochOfSampler(trainer.order)] if hasattr(trainer.order, "start") else []
+    for callback in (*begins, *callbacks, clock, snapshots):
         trainer.add_callback(callback)
     bar = LossProgress(job.stage) if job.progress else None
     if bar is not None:
@@ -160,24 +162,6 @@ def fit(
         if bar is not None:
             bar.close()
     return fitted
-
-
-def _callbacks(
-    order: Any,
-    callbacks: Sequence[Any],
-    clock: Clock,
-    job: Job,
-    save: Callable[[nn.Module, Path], None] | None,
-) -> list[Any]:
-    snapshots = job.recipe.training.snapshots
-    if snapshots and save is None:
-        raise ConfigError(f"training.snapshots: the method `{job.recipe.method}` writes none")
-    return [
-        *([EpochOfSampler(order)] if hasattr(order, "start") else []),
-        *callbacks,
-        clock,
-        *([Snapshots(snapshots, job.folder / SNAPSHOTS, save)] if save is not None else []),
-    ]
 
 
 def _class(kind: type[Any]) -> type[Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from carrick.errors import ConfigError
 from carrick.train.base import check_targets, empty_model, load_tokenizer
-from carrick.train.record import cost
+from carrick.train.processes import Processes
+from carrick.train.record import priced
 
 if TYPE_CHECKING:
     from carrick.train.job import Job
@@ -24,22 +26,24 @@ def plan(job: Job) -> dict[str, Any]:
         `rows`, `languages`, `steps`, `tokens_seen`, `trainable_parameters` (None where the method decides) and
         others; of a search the sums over all its points.
     """
-    if job.recipe.method == "simultaneous":
-        from carrick.train.simultaneous import in_steps  # noqa: PLC0415  (loads torch and transformers)
+    recipe = job.recipe
+    steps = count_steps(job)
+    streams = job.streams or {"": range(len(job.rows))}
+    counts = {side: count_tokens(job, job.rows.select(places)) for side, places in streams.items()}
+    tokens = sum(counts.values())
+    if recipe.method == "simultaneous":
+        from carrick.train.simultaneous import passed  # noqa: PLC0415  (loads torch and transformers)
 
-        job = in_steps(job)
-    recipe, training = job.recipe, job.recipe.training
-    tokens = count_tokens(job, job.rows)
-    batch = training.batch_size * training.accumulate
-    per_epoch = math.ceil(len(job.rows) / batch)
-    steps = training.steps or math.ceil(per_epoch * (training.epochs or 0))
-    epochs = steps / per_epoch
+        seen = passed(job, counts, steps)
+    else:
+        epochs = steps / _steps_of_epoch(job)
+        seen = {"epochs": epochs, "samples_seen": steps * _batch(job), "tokens_seen": round(tokens * epochs)}
     points = (
         1 if recipe.search is None else len(recipe.search.learning_rate) * len(recipe.search.weight_decay)
     )
-    seen = round(tokens * epochs) * points
+    in_all = seen["tokens_seen"] * points
     price = recipe.cost
-    seconds = None if price is None or price.tokens_per_second is None else seen / price.tokens_per_second
+    seconds = None if price is None or price.tokens_per_second is None else in_all / price.tokens_per_second
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -51,15 +55,48 @@ def plan(job: Job) -> dict[str, Any]:
         },
         "points": points,
         "steps": steps,
-        "epochs": epochs,
-        "samples_seen": steps * batch * points,
-        "tokens_seen": seen,
+        "epochs": seen["epochs"],
+        "samples_seen": seen["samples_seen"] * points,
+        "tokens_seen": in_all,
         "trainable_parameters": _trainable(job),
         "device": job.device,
         "device_seconds": seconds,
-        "cost": None if seconds is None or price is None else cost(seconds, price.price),
-        "currency": None if price is None else price.currency,
+        **priced(recipe, seconds),
     }
+
+
+def check_snapshots(job: Job) -> None:
+    """Refuse snapshots that would never be written.
+
+    Raises
+    ------
+    ConfigError
+        The training ends before one of them.
+    """
+    last, steps = max(job.recipe.training.snapshots, default=0), count_steps(job)
+    if last > steps:
+        raise ConfigError(
+            f"training.snapshots names step {last}, but the training ends at step {steps}; name earlier ones"
+        )
+
+
+def count_steps(job: Job) -> int:
+    """Count the updates of the weights."""
+    if job.recipe.method == "simultaneous":
+        from carrick.train.simultaneous import in_steps  # noqa: PLC0415  (loads torch and transformers)
+
+        job = in_steps(job)
+    training = job.recipe.training
+    return training.steps or math.ceil(_steps_of_epoch(job) * (training.epochs or 0))
+
+
+def _steps_of_epoch(job: Job) -> int:
+    return math.ceil(len(job.rows) / _batch(job))
+
+
+def _batch(job: Job) -> int:
+    """Rows of an update, over all devices."""
+    return job.recipe.training.batch_size * job.recipe.training.accumulate * Processes(job.device).count
 
 
 def count_tokens(job: Job, rows: Rows) -> int:

@@ -12,10 +12,16 @@ class Processes:
     ----------
     device
         `cpu` or `cuda`.
+
+    Attributes
+    ----------
+    count
+        How many they are.
     """
 
     def __init__(self, device: str) -> None:
-        self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self._several = self.count > 1
         self._device = device
 
     @property

@@ -190,20 +190,30 @@ class TrainRecipe(Recipe):
             raise ValueError("a classification needs `head`, the folder of its frozen head")
         if self.task == "causal" and self.head is not None:
             raise ValueError("`head` belongs to `task: classification`")
+        if self.task == "classification" and self.chat:
+            raise ValueError(
+                "`chat` is for prompts and answers; a classification reads its texts as they are: leave it out"
+            )
         if self.search is not None and self.search.select == "validation" and not self.has_validation:
-            raise ValueError("`select: validation` needs `data.validation`")
+            block = "data" if self.sources is None else "sources.task"
+            raise ValueError(f"`select: validation` needs `{block}.validation`")
         return self
+
+    @property
+    def blocks(self) -> list[Data]:
+        """`data`, or the two of `sources`."""
+        blocks = [self.data] if self.sources is None else [self.sources.task, self.sources.language]
+        return [block for block in blocks if block is not None]
 
     @property
     def has_validation(self) -> bool:
         """Whether rows are kept for validation."""
-        return self.data is not None and self.data.validation is not None
+        return any(block.validation is not None for block in self.blocks)
 
     @property
     def chat(self) -> bool:
         """Whether prompts go through the tokenizer's chat template."""
-        blocks = [self.data] if self.sources is None else [self.sources.task, self.sources.language]
-        return any(block is not None and block.chat for block in blocks)
+        return any(block.chat for block in self.blocks)
 
     @property
     def task_adapters(self) -> list[str]:
@@ -215,9 +225,8 @@ class TrainRecipe(Recipe):
     @property
     def inputs(self) -> list[str]:
         """The models, adapters, head, files and data sets that it reads, as they are written."""
-        blocks = [self.data] if self.sources is None else [self.sources.task, self.sources.language]
         models = [self.base, self.head, *self.task_adapters, self.language_adapter, *(self.adapters or [])]
-        rows = [ref for block in blocks if block is not None for ref in block.refs]
+        rows = [ref for block in self.blocks for ref in block.refs]
         return [*(ref for ref in models if ref is not None), *rows]
 
     def located(self, folder: Path) -> TrainRecipe:

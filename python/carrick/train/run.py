@@ -103,7 +103,7 @@ def train(
     require("`carrick train`", "train", "torch", "transformers", "peft", "trl", "datasets", "accelerate")
     from carrick.quiet import quiet_libraries  # noqa: PLC0415
     from carrick.train.lengths import check_positions, leave_out_cut  # noqa: PLC0415
-    from carrick.train.plan import plan  # noqa: PLC0415
+    from carrick.train.plan import check_snapshots, plan  # noqa: PLC0415
     from carrick.train.prepare import prepare  # noqa: PLC0415
     from carrick.train.recipe import load_recipe  # noqa: PLC0415
 
@@ -118,6 +118,7 @@ def train(
         method.check(job)
         job = leave_out_cut(job)
         check_positions(job)
+        check_snapshots(job)
         if dry_run:
             return TrainReport(target, plan(job), job.notes, dry_run=True)
         return _in_partial_folder(job, method, target, force=force, resume=resume)

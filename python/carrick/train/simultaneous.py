@@ -10,12 +10,14 @@ from carrick.errors import ConfigError
 from carrick.train.adapter import adapted
 from carrick.train.base import check_targets, empty_model, load_model
 from carrick.train.fine_tune import save_result, with_head
-from carrick.train.fitting import Fitted, fit
+from carrick.train.fitting import fit
 from carrick.train.job import Job, Outcome
 from carrick.train.partition import Sides, described, sides_of
 from carrick.train.switching import ORDER, AlternatingSampler, SwitchPartitions, check_steps, steps_of_epochs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import nn
 
     from carrick.train.partition import Side
@@ -34,6 +36,7 @@ def check(job: Job) -> None:
     if partition.side is not None:
         raise ConfigError("`partition.side`: simultaneous training trains both sides; remove it")
     _steps(job)
+    _check_evaluations(job)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 or (job.device == "cuda" and _gpus() > 1):
         raise ConfigError(
             "simultaneous training freezes parameters between steps, which copies of the model on several devices do "
@@ -61,11 +64,14 @@ def run(job: Job) -> Outcome:
     parameters = _parameters(model, partition)
     steps, turn = _steps(job), recipe.steps_per_switch
     batch = recipe.training.batch_size * recipe.training.accumulate
+    tokens: dict[str, int] = dict.fromkeys(ORDER, 0)
 
     def sampler(prepared: Any) -> AlternatingSampler:
         places: dict[Side, list[int]] = {side: [] for side in ORDER}
-        for place, row in enumerate(prepared["row"]):
-            places["task" if row in job.streams["task"] else "language"].append(place)
+        for place, (row, ids) in enumerate(zip(prepared["row"], prepared["input_ids"], strict=True)):
+            side: Side = "task" if row in job.streams["task"] else "language"
+            places[side].append(place)
+            tokens[side] += len(ids)
         return AlternatingSampler(
             places, rows_per_step=batch, steps=steps, steps_per_switch=turn, seed=recipe.training.seed
         )
@@ -85,17 +91,19 @@ def run(job: Job) -> Outcome:
         "effective_batch": batch,
         "parameters": {side: sum(each.numel() for each in parameters[side]) for side in ORDER},
     }
-    return Outcome(_counted(fitted, job, batch), details)
+    return Outcome(replace(fitted, **passed(job, tokens, fitted.steps)), details)
 
 
 def in_steps(job: Job) -> Job:
     """Return the job with its length in optimizer steps: a sampler that alternates knows no epochs.
 
-    Evaluations once an epoch become evaluations after every pass over the larger source.
+    Evaluations once an epoch become evaluations after every pass over the larger source, where both sides have
+    trained equally long: the weights that are kept are those of an evaluation.
     """
     training, steps = job.recipe.training, _steps(job)
     passes = max(1, round(training.epochs)) if training.epochs is not None else 1
-    every = max(1, steps // passes)
+    turns = 2 * job.recipe.steps_per_switch
+    every = -(-steps // (passes * turns)) * turns
     changed: dict[str, Any] = {"steps": steps, "epochs": None}
     changed |= {key: every for key in ("evaluate_every", "save_every") if getattr(training, key) == "epoch"}
     recipe = job.recipe.model_copy(update={"training": training.model_copy(update=changed)})
@@ -111,12 +119,33 @@ def _steps(job: Job) -> int:
     return steps_of_epochs(rows, training.batch_size * training.accumulate, training.epochs or 1.0, turn)
 
 
-def _counted(fitted: Fitted, job: Job, batch: int) -> Fitted:
-    """Count rows by steps, and epochs as passes over the larger source."""
-    seen = fitted.steps * batch
-    rows = max(len(job.streams[side]) for side in ORDER)
-    mean = fitted.tokens / len(job.rows)
-    return replace(fitted, samples_seen=seen, tokens_seen=round(mean * seen), epochs=seen / 2 / rows)
+def _check_evaluations(job: Job) -> None:
+    training, turns = job.recipe.training, 2 * job.recipe.steps_per_switch
+    every = training.evaluate_every
+    if job.validation is not None and training.keep == "best" and isinstance(every, int) and every % turns:
+        raise ConfigError(
+            f"`evaluate_every` is {every}, where one side has trained longer than the other, and `keep: best` keeps "
+            f"weights of an evaluation; write a multiple of {turns}, or `keep: last`"
+        )
+
+
+def passed(job: Job, tokens: Mapping[str, int], steps: int) -> dict[str, Any]:
+    """Count what goes through: half of the rows are of each source, an epoch is a pass over the larger one.
+
+    Parameters
+    ----------
+    job
+        The request.
+    tokens
+        Of each source's rows, once.
+    steps
+        Updates.
+    """
+    training = job.recipe.training
+    seen = steps * training.batch_size * training.accumulate
+    rows = {side: len(job.streams[side]) for side in ORDER}
+    mean = sum(tokens[side] / rows[side] for side in ORDER) / 2
+    return {"samples_seen": seen, "tokens_seen": round(mean * seen), "epochs": seen / 2 / max(rows.values())}
 
 
 def _parameters(model: nn.Module, partition: Partition) -> dict[Side, list[nn.Parameter]]:
