@@ -100,8 +100,11 @@ def killed(content, out, step, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(fine_tune, "fit", fit)
-        with pytest.raises(KilledError):
+        with pytest.raises(KilledError) as caught:
             train(content, out)
+    kept = out.with_name(f"{out.name}.carrick-partial")
+    said = "the same command goes on from there" in "".join(getattr(caught.value, "__notes__", []))
+    assert said == kept.exists()
 
 
 def tensors(folder):

@@ -13,6 +13,8 @@ from carrick.train.job import CHECKPOINTS
 from carrick.train.search import POINT, POINTS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from carrick.train.job import Job
 
 KEY = "training-key.json"
@@ -24,6 +26,9 @@ class TrainingFolder(PartialFolder):
     """``OUT.carrick-partial`` of a training: checkpoints and points of a grid outlive what stops a run."""
 
     own_files = frozenset({KEY, LOCK, CHECKPOINTS, POINTS})
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out, resumable=True)
 
     def claim(self, job: Job, *, resume: bool) -> None:
         """Empty the folder, unless it holds checkpoints of this very training that are to be gone on from."""
