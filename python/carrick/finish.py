@@ -89,12 +89,17 @@ def companions(plan: Plan) -> Companions:
     Raises
     ------
     PlanError
-        A chat template that is not known by name.
+        A chat template that is not known by name, or a model without the tokenizer that is asked of it.
     FormatError
         A tokenizer configuration that must be edited and is malformed.
     """
     donor = Path(plan.meta["donor"]["folder"])
     tokenizer = Path(plan.meta["tokenizer"]["folder"])
+    if plan.meta["tokenizer"].get("asked") and tokenizer.is_dir() and not has_tokenizer(tokenizer):
+        raise PlanError(
+            f"{plan.meta['tokenizer']['ref']}: `tokenizer_source` asks for its tokenizer, and it has none; name a "
+            "model that has one, or leave the key out"
+        )
     chosen: Companions = {}
     chosen.update(_matching(donor, _MODEL_FILES))
     chosen.update(_matching(tokenizer, _TOKENIZER_FILES))

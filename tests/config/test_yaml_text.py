@@ -114,3 +114,11 @@ def test_a_text_that_is_refused(text, line, message):
     assert error.file == "c.yml"
     assert line is None or error.line == line
     assert str(error).startswith("c.yml" if error.line is None else f"c.yml:{error.line}: ")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("yes", True), ("On", True), ("true", True), ("no", False), ("OFF", False)]
+)
+def test_words_under_a_directive_of_yaml_1_1(word, value):
+    (tree,) = read_text(f"%YAML 1.1\n---\nkey: {word}\n", "c.yml")
+    assert plain(tree) == {"key": value}

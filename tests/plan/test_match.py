@@ -138,3 +138,29 @@ def test_a_gradient_needs_layers(tmp_path: Path) -> None:
 def test_same_inputs_same_plan(tmp_path: Path) -> None:
     a, b, _ = trio(tmp_path)
     assert plan_of(linear(a, b)).to_json() == plan_of(linear(a, b)).to_json()
+
+
+@pytest.mark.parametrize(
+    ("unlike", "words"),
+    [
+        ({"vocab": 10}, r"has the shape \[8, 4\].* has \[10, 4\]"),
+        ({"hidden": 8}, "has the shape"),
+        ({"layers": 6}, "has 4 layers and .* has 6"),
+    ],
+)
+def test_a_donor_of_configuration_fits_the_models(unlike: dict[str, int], words: str, tmp_path: Path) -> None:
+    a, b, c = trio(tmp_path)
+    write(c, llama(**unlike), llama_config())
+    with pytest.raises(PlanError, match=words) as caught:
+        plan_of(linear(a, b, more=f"base_model: {c}"))
+    assert "`base_model` gives config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("policy", ["base", "first"])
+def test_names_that_nothing_shares(policy: str, tmp_path: Path) -> None:
+    a, b, _ = trio(tmp_path)
+    bare = {name.removeprefix("model."): tensor for name, tensor in llama(head=False).items()}
+    write(b, bare, llama_config())
+    write(a, llama(head=False), llama_config())
+    with pytest.raises(PlanError, match="no tensor has the same name in all models"):
+        plan_of(linear(a, b, more=f"extra_tensors: {policy}"))

@@ -143,7 +143,7 @@ def _scalar(text: str, tag: str, where: Location) -> Plain:
         case "null":
             return None
         case "bool":
-            return text.lower() == "true"
+            return text.lower() in {"true", "yes", "on", "y"}  # under %YAML 1.1
         case "int" | "float":
             number = _number(text.replace("_", ""), tag)
             if number is not None:

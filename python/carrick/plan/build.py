@@ -26,6 +26,7 @@ from carrick.plan.output import check_output_of_plan
 from carrick.plan.quantized import refuse_quantized
 from carrick.plan.slices import match_slices
 from carrick.plan.tied import TIED, decide_ties, tied_heads_follow
+from carrick.plan.tokens import check_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,9 +98,14 @@ def build_plan(
     in_bases = divide(jobs, models.donor.checkpoint)
     config = edited_config(document, models, ties)
     chosen = seed if seed is not None else document.seed if document.seed is not None else 0
+    tokenizer = tokenizer_folder(document, models, intermediates, download=download)
+    if document.tokenizer is not None:
+        if document.method.name != "layer_swap":  # it takes every tensor from one model
+            check_tokens(tokenizer, matched.targets)
+        tokenizer["asked"] = True
     meta = describe(document, models, types, config) | {
         "seed": chosen,
-        "tokenizer": tokenizer_folder(document, models, intermediates, download=download),
+        "tokenizer": tokenizer,
         "tie": ties.state,
         "rank": document.adapter.rank if document.adapter else None,
         "unmatched": matched.unmatched,

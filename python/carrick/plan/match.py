@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from carrick.plan.lineup import Lineup, Model, Models
 
 
+_UNLIKE = "`base_model` gives config.json, which has to fit the models; name one like them, or leave it out"
+
+
 @dataclass(slots=True)
 class Target:
     """An output tensor to be: its name, its place among the layers, and the tensors it is made of.
@@ -80,7 +83,50 @@ def match_whole(document: Document, models: Models) -> Matched:
             continue  # a donor of configuration alone gives no weights
         spot = Spot(name, [name] * len(everyone), tensors, places.of(name), order)
         add_target(document, matched, lineup, spot)
+    if matched.targets and all(target.copied_from is not None for target in matched.targets):
+        apart = [f"{next(iter(model.names()), None)!r} in {model.ref}" for model in everyone]
+        raise PlanError(
+            f"no tensor has the same name in all models ({', '.join(apart)}), so nothing would be merged; give models "
+            "that were saved by the same class"
+        )
+    if not in_lineup:
+        check_fit(matched, donor, _UNLIKE)
+        _check_depth(everyone[0], donor)
     return matched
+
+
+def _check_depth(model: Model, donor: Model) -> None:
+    counts = {stack.prefix: stack.count for stack in donor.checkpoint.stacks}
+    for stack in model.checkpoint.stacks:
+        given = counts.get(stack.prefix, stack.count)
+        if given != stack.count:
+            raise PlanError(f"{model.ref} has {stack.count} layers and {donor.ref} has {given}; {_UNLIKE}")
+
+
+def check_fit(matched: Matched, donor: Model, why: str) -> None:
+    """Refuse tensors that config.json's donor has in another shape; `why` says what has to fit.
+
+    Raises
+    ------
+    PlanError
+        Names a tensor of each.
+    """
+    shapes: dict[str, dict[tuple[int, ...], str]] = {}
+    for name, tensor in donor.checkpoint.tensors.items():
+        place = locate(name)
+        shapes.setdefault(place.suffix if place else name, {}).setdefault(tensor.shape, name)
+    for target in matched.targets:
+        place = locate(target.name)
+        known = shapes.get(place.suffix if place else target.name)
+        shape = target.tensors[0].shape
+        if known and shape not in known:
+            model = target.copied_from or target.lineup.everyone[0]
+            other, name = next(iter(known.items()))
+            raise PlanError(
+                f"tensor {target.names[0]!r} has the shape {list(shape)} in "
+                f"{model.checkpoint.file_of(target.names[0])} and {name!r} has {list(other)} in "
+                f"{donor.checkpoint.file_of(name)}; {why}"
+            )
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from carrick.checkpoints.layers import Stack, locate
 from carrick.config import Position
 from carrick.errors import PlanError
-from carrick.plan.match import Matched, Spot, Target, add_target
+from carrick.plan.match import Matched, Spot, Target, add_target, check_fit
 from carrick.plan.roles import EMBEDDINGS, role_outside
 from carrick.plan.tied import VOCABULARY_HEAD
 
@@ -60,7 +60,7 @@ def match_slices(document: Document, models: Models, *, tied: bool = False) -> M
             number += 1
     _outside(document, matched, stacks, lineups[-1], before=False, rank=1 + len(lineups), total=total)
     _left_over(document, matched, stacks, models, lineups, tied=tied)
-    _check_fit(matched, models.donor)
+    check_fit(matched, models.donor, "only layers of models of one size can be stacked")
     return matched
 
 
@@ -208,26 +208,6 @@ def _left_over(
         order = (0 if before else 1 + len(lineups), tensor.file, tensor.begin)
         lineup = lineups[0 if before else -1]
         matched.targets.append(Target(renamed, position, lineup, [name], [tensor], order, model))
-
-
-def _check_fit(matched: Matched, donor: Model) -> None:
-    """Refuse tensors that config.json's donor has in another shape: slices of models of different sizes."""
-    shapes: dict[str, dict[tuple[int, ...], str]] = {}
-    for name, tensor in donor.checkpoint.tensors.items():
-        place = locate(name)
-        shapes.setdefault(place.suffix if place else name, {}).setdefault(tensor.shape, name)
-    for target in matched.targets:
-        place = locate(target.name)
-        known = shapes.get(place.suffix if place else target.name)
-        shape = target.tensors[0].shape
-        if known and shape not in known:
-            model = target.copied_from or target.lineup.everyone[0]
-            other, name = next(iter(known.items()))
-            raise PlanError(
-                f"tensor {target.names[0]!r} has the shape {list(shape)} in "
-                f"{model.checkpoint.file_of(target.names[0])} and {name!r} has {list(other)} in "
-                f"{donor.checkpoint.file_of(name)}; only layers of models of one size can be stacked"
-            )
 
 
 def _stands_before(document: Document, name: str, stacks: _Stacks, model: Model) -> bool:
