@@ -99,9 +99,10 @@ def build_plan(
     config = edited_config(document, models, ties)
     chosen = seed if seed is not None else document.seed if document.seed is not None else 0
     tokenizer = tokenizer_folder(document, models, intermediates, download=download)
-    if document.tokenizer is not None:
-        if document.method.name != "layer_swap":  # it takes every tensor from one model
-            check_tokens(tokenizer, matched.targets)
+    # A swap takes every tensor from one model.
+    if document.tokenizer is not None and document.method.name != "layer_swap":
+        check_tokens(tokenizer, matched.targets)
+    if document.tokenizer not in {None, "base"}:
         tokenizer["asked"] = True
     meta = describe(document, models, types, config) | {
         "seed": chosen,
