@@ -77,6 +77,24 @@ def test_a_tokenizer_with_more_tokens_than_rows(tmp_path: Path) -> None:
         plan_of(linear(models, other))
 
 
+def test_a_merged_model_may_have_tokens_without_rows(tmp_path: Path) -> None:
+    """As Llama-2 with a padding token that no row was added for."""
+    models = pair(tmp_path, CHAT | {"<pad>": 8}, CHAT)
+    for source in ("base", models[0]):
+        plan_of(linear(models, source))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"model": []}', '{"model": {"vocab": [[]]}}', '{"model": {"vocab": {"a": "x"}}}',
+     '{"model": {"vocab": {}}, "added_tokens": [{"id": 1}]}'],
+)  # fmt: skip
+def test_files_that_are_no_tokenizer_say_nothing(text: str, tmp_path: Path) -> None:
+    models = pair(tmp_path, CHAT, CHAT)
+    (models[1] / "tokenizer.json").write_text(text)
+    plan_of(linear(models, "base"))
+
+
 def test_a_model_without_the_tokenizer_that_is_asked_of_it(tmp_path: Path) -> None:
     models = pair(tmp_path, CHAT, CHAT)
     bare = write(tmp_path / "bare", llama(), llama_config())
